@@ -1,0 +1,123 @@
+"""A run's whole state on disk, such that a crash at any moment loses at most the steps since the last save."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+KEPT = 2  # checkpoints
+_NAME = re.compile(r"step-(\d{8})-([0-9a-f]{64})\.safetensors")
+
+
+def save_checkpoint(folder: Path, step: int, state: dict[str, Tensor]) -> Path:
+    """Write `step-<step>-<sha256 of the content>.safetensors` and drop all but the last two.
+
+    The file appears under its name only when all of it is on the disk; its name tells whether it is whole.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    content = safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in state.items()})
+    name = f"step-{step:08d}-{hashlib.sha256(content).hexdigest()}.safetensors"
+    write_durably(folder / name, content)
+    for _, old in _found(folder)[:-KEPT]:
+        old.unlink()
+    return folder / name
+
+
+def load_checkpoint(folder: Path) -> tuple[int, dict[str, Tensor]] | None:
+    """The step and state of the newest whole checkpoint; None if there is no checkpoint at all.
+
+    A damaged one is named in a warning and the one before it serves.
+
+    Raises:
+        ValueError: there are checkpoints and all of them are damaged.
+    """
+    found = _found(folder)
+    for step, path in reversed(found):
+        content = path.read_bytes()
+        match = _NAME.fullmatch(path.name)
+        if match and hashlib.sha256(content).hexdigest() == match[2]:
+            return step, safetensors.torch.load(content)
+        # Set aside, so that it does not count among the checkpoints to keep.
+        path.replace(path.with_name(f"damaged-{path.name}"))
+        warnings.warn(f"{path} is damaged (its checksum does not match): it is set aside.", stacklevel=2)
+    if found:
+        raise ValueError(f"All checkpoints in {folder} are damaged. Begin again with another run folder.")
+    return None
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Replace a file's content so that, whatever happens meanwhile, the old or the new content is there."""
+    temporary = path.with_name(f".{path.name}.unfinished")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OSError(error.errno, f"{os.strerror(error.errno or 0)} while writing", str(path)) from None
+    if os.name == "posix":  # elsewhere folders cannot be opened
+        handle = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """`write_durably` for plain values."""
+    write_durably(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """An optimiser's tensors by name: `<parameter number>.<name>`."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{number}.{name}": torch.as_tensor(value)
+        for number, values in state.items()
+        for name, value in values.items()
+        if value is not None
+    }
+
+
+def load_optimizer_state(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """The reverse of `optimizer_state`. Settings (learning rate, …) stay as they are."""
+    whole = optimizer.state_dict()
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        number, _, name = key.partition(".")
+        state.setdefault(int(number), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": whole["param_groups"]})
+
+
+def with_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}.{name}": value for name, value in tensors.items()}
+
+
+def without_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    start = f"{prefix}."
+    return {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
+
+
+def load_into(module: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Load a module's state and say what does not fit, if anything."""
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ValueError(f"The checkpoint belongs to another configuration: {error}") from None
+
+
+def _found(folder: Path) -> list[tuple[int, Path]]:
+    """Checkpoints from the oldest to the newest."""
+    matches = [(_NAME.fullmatch(path.name), path) for path in folder.glob("step-*.safetensors")]
+    return sorted((int(match[1]), path) for match, path in matches if match)

@@ -1,0 +1,192 @@
+"""The command line, generated from the dataclasses below and from `Config`."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from slicer_lite import health
+from slicer_lite.checkpoint import write_json
+from slicer_lite.config import PRESETS, Config
+from slicer_lite.device import choose_device
+from slicer_lite.embed import embed
+from slicer_lite.lape.report import as_text, evaluate
+from slicer_lite.sounds import make_sounds
+from slicer_lite.store import load_clips
+from slicer_lite.train import pretrain, read_metrics
+from slicer_lite.weights import load
+
+
+@dataclass(frozen=True)
+class MakeSounds:
+    """Write the embedded sound world, labelled sounds made by code, into a folder."""
+
+    out: Path
+    """The folder to make."""
+    clips: int = 3200
+    """How many sounds."""
+    seed: int = 0
+    """Another seed makes another world."""
+    debug: bool = False
+    """Show where in the code an error arose."""
+
+    def run(self) -> None:
+        print(f"{self.clips} sounds and their manifest.csv are in {make_sounds(self.out, self.clips, self.seed)}")
+
+
+@dataclass(frozen=True)
+class Pretrain:
+    """Pre-train SLICER on unlabelled clips; the same command goes on with a run that was stopped."""
+
+    data: str
+    """A folder of audio, a folder with manifest.csv, a CSV file, or `sounds` (the embedded sound world)."""
+    out: Path
+    """The run folder: weights, metrics, curves and checkpoints."""
+    preset: Literal["tiny", "small", "paper"] = "tiny"
+    """The settings to begin with; those below change single ones."""
+    device: str = "auto"
+    """auto, cpu, cuda or mps."""
+    strict: bool = False
+    """Stop at the first file that cannot be read, instead of skipping it."""
+    allow_outside: bool = False
+    """Let the paths in a CSV lead out of its folder."""
+    debug: bool = False
+    """Show where in the code an error arose."""
+    settings: tyro.conf.OmitArgPrefixes[Config] = field(default_factory=lambda: PRESETS["tiny"])
+
+    def run(self) -> None:
+        clips = load_clips(self.data, strict=self.strict, allow_outside=self.allow_outside)
+        pretrain(self.settings, clips, self.out, device=self.device)
+        last = [line for line in read_metrics(self.out) if "rank" in line][-1]
+        print(
+            f"{self.out}: {last['step']:.0f} steps. The embeddings fill about {last['rank']:.0f} of "
+            f"{last['largest_rank']:.0f} dimensions; {last['clusters_used']:.0%} of the clusters are in use."
+        )
+        for sentence in health.diagnose(last):
+            print(sentence)
+        print(f"Weights, metrics and curves.png are there. Next: slicer-lite probe --weights {self.out} --data …")
+
+
+@dataclass(frozen=True)
+class Embed:
+    """Embed clips with a trained encoder; writes a NumPy file of embeddings and a CSV of their paths."""
+
+    weights: Path
+    """A run folder or a .safetensors file."""
+    data: str
+    """A folder of audio, a folder with manifest.csv, a CSV file, or `sounds`."""
+    out: Path
+    """The .npz file to write: `embeddings` (N, dim) and `paths` (N,)."""
+    device: str = "auto"
+    """auto, cpu, cuda or mps."""
+    strict: bool = False
+    """Stop at the first file that cannot be read, instead of skipping it."""
+    allow_outside: bool = False
+    """Let the paths in a CSV lead out of its folder."""
+    debug: bool = False
+    """Show where in the code an error arose."""
+
+    def run(self) -> None:
+        import numpy as np
+
+        out = _new_file(self.out, ".npz")
+        clips = load_clips(self.data, strict=self.strict, allow_outside=self.allow_outside)
+        encoder = load(self.weights).encoder.to(choose_device(self.device))
+        embeddings = embed(encoder, clips, progress=True)
+        np.savez(out, embeddings=embeddings, paths=np.array([str(path) for path in clips.paths]))
+        print(f"{len(embeddings)} embeddings of {embeddings.shape[1]} numbers are in {out}")
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Linear-probe accuracy on every labelled task of a data set, beside three baselines."""
+
+    weights: Path
+    """A run folder or a .safetensors file."""
+    data: str
+    """A folder with manifest.csv, a CSV file, or `sounds`; it needs labels and splits."""
+    json: Path | None = None
+    """Where to write the results."""
+    seed: int = 0
+    """Of the untrained encoder's weights and of the folds in which probes are regularised."""
+    device: str = "auto"
+    """auto, cpu, cuda or mps."""
+    strict: bool = False
+    """Stop at the first file that cannot be read, instead of skipping it."""
+    allow_outside: bool = False
+    """Let the paths in a CSV lead out of its folder."""
+    debug: bool = False
+    """Show where in the code an error arose."""
+
+    def run(self) -> None:
+        out = None if self.json is None else _new_file(self.json, ".json")
+        pretrained = load(self.weights)
+        clips = load_clips(self.data, strict=self.strict, allow_outside=self.allow_outside)
+        results = evaluate(pretrained, clips, self.seed, device=str(choose_device(self.device)))
+        print("Accuracy in per cent, with 95 % intervals:")
+        print(as_text(results))
+        if out is not None:
+            write_json(out, results)
+            print(f"All figures are in {out}")
+
+
+Command = (
+    Annotated[MakeSounds, tyro.conf.subcommand("make-sounds")]
+    | Annotated[Pretrain, tyro.conf.subcommand("pretrain")]
+    | Annotated[Embed, tyro.conf.subcommand("embed")]
+    | Annotated[Probe, tyro.conf.subcommand("probe")]
+)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command. Exit codes: 0 done, 1 failed with a sentence that says why, 2 misused, 130 interrupted."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    warnings.showwarning = lambda message, *_, **__: print(f"Note: {message}", file=sys.stderr)
+    try:
+        command = _parse(arguments)
+        command.run()
+    except KeyboardInterrupt as stopped:
+        again = f" To go on: slicer-lite {' '.join(arguments)}" if str(stopped) else ""
+        print(f"Interrupted: {stopped or 'nothing was saved'}.{again}", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+    except (ValueError, OSError, FloatingPointError, MemoryError) as error:
+        if "--debug" in arguments:
+            raise
+        print(f"Error: {error or type(error).__name__}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _parse(arguments: list[str]) -> MakeSounds | Pretrain | Embed | Probe:
+    """Read the command line; the preset that it names gives the defaults that its help shows."""
+    options = {"prog": "slicer-lite", "config": (tyro.conf.FlagCreatePairsOff,)}
+    name = _value_of("--preset", arguments)
+    if arguments[:1] == ["pretrain"] and name in PRESETS:
+        default = Pretrain(tyro.MISSING, tyro.MISSING, name, settings=PRESETS[name])  # type: ignore[arg-type]
+        return tyro.cli(Command, args=arguments, default=default, **options)  # type: ignore[call-overload]
+    return tyro.cli(Command, args=arguments, **options)  # type: ignore[call-overload]
+
+
+def _value_of(option: str, arguments: list[str]) -> str | None:
+    for place, argument in enumerate(arguments):
+        if argument == option and place + 1 < len(arguments):
+            return arguments[place + 1]
+        if argument.startswith(f"{option}="):
+            return argument.partition("=")[2]
+    return None
+
+
+def _new_file(path: Path, suffix: str) -> Path:
+    """A file name to write to: checked before the work, so that the work is not lost."""
+    path = path.expanduser()
+    if path.suffix != suffix:
+        path = path.with_name(path.name + suffix)
+    if path.exists():
+        raise ValueError(f"{path} is there already: choose another name, or remove it.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path

@@ -1,0 +1,186 @@
+"""Every knob, once: what it is, its unit, its default and where the default comes from.
+
+Source marks: [P] the SLICER paper (arXiv 2211.01519); [R] the authors' released toolkit (LAPE); [B] BYOL-A
+(arXiv 2103.06695); [C] Contrastive Clustering (arXiv 2009.09687); [M] MoCo v2 (arXiv 2003.04297);
+[ours] decided here, because the sources are silent or differ from each other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+# The input is not a knob: an encoder only understands the spectrograms that it was trained on.
+SAMPLE_RATE = 16_000  # Hz [R]
+WINDOW = 15_200  # samples, 0.95 s: what the encoder sees at once [R]
+N_FFT = 1024  # samples [R]
+HOP = 160  # samples, 10 ms [R]
+N_MELS = 64  # bands [R]
+F_MIN, F_MAX = 60.0, 7800.0  # Hz [R]
+FRAMES = WINDOW // HOP + 1  # 96 frames a window
+FRAME_SECONDS = 8 * HOP / SAMPLE_RATE  # 0.08 s: the encoder halves the time axis three times
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of a pre-training run. The defaults are the paper's, as far as they are known."""
+
+    # Encoder
+    channels: int = 64  # convolution channels [B]
+    dim: int = 2048  # size of an embedding [B]
+    dropout: float = 0.3  # between the encoder's two linear layers, student only [B]
+
+    # Heads
+    projection_dim: int = 128  # size of the instance key [R][M]
+    clusters: int = 128  # M, columns of the soft assignment [R]
+
+    # Mixing (k-mix)
+    mixing: Literal["kmix", "mixup", "none"] = "kmix"  # partner: farthest cluster [P], any, no mixing at all
+    mix_ratio: float = 0.4  # the partner's weight is uniform in [0, mix_ratio] [B]
+    mix_memory: int = 2048  # recent inputs that partners are drawn from [B][R]
+    mix_top_k: int = 128  # a partner is one of the most recent top_k of its cluster [R], recent: [ours]
+    mix_centroids: int = 4  # K of the spherical k-means [R]
+    mix_before_standardising: bool = False  # mix power spectra, not standardised ones [ours]
+
+    # Random resize crop
+    crop_min: float = 0.6  # smallest height and width of the box, as a share of the input [B]
+    crop_max: float = 1.5  # largest; also the width of the canvas [B]
+
+    # Loss
+    temperature: float = 0.07  # of the instance loss [M][R]
+    queue: int = 65_536  # negatives of the instance loss [M][R]
+    mask_own_keys: bool = True  # a clip's own earlier keys are no negatives [ours]
+    cluster_temperature: float = 1.0  # of the cluster loss [C][R]
+    instance_weight: float = 1.0  # [P]
+    cluster_weight: float = 1.0  # [P]
+    entropy_weight: float = 1.0  # of the negative entropy in the cluster loss [C]
+    symmetric: bool = True  # both directions, or view 1 against teacher view 2 only [P]
+    teacher_momentum: float = 0.999  # of the exponential moving average [M][R]
+
+    # Optimisation
+    optimizer: Literal["sgd", "adamw"] = "sgd"  # [R]
+    learning_rate: float = 3e-4  # peak [R]
+    momentum: float = 0.9  # of SGD [R]
+    weight_decay: float = 1e-4  # [R]
+    warmup_steps: int = 0  # linear from zero [R]: none
+    schedule: Literal["constant", "cosine"] = "constant"  # after the warm-up [R]: constant
+    batch_size: int = 512  # clips; 4 devices x 128 [R]
+    steps: int = 24_400  # 50 passes over about 250,000 clips [R]
+    seed: int = 0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where the device computes in it [ours]
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            allowed = _ALLOWED.get(field.name)
+            if allowed is None:
+                continue
+            kind, test, description = allowed
+            right_kind = isinstance(value, (int, float) if kind is float else kind)
+            if not right_kind or (kind is not bool and isinstance(value, bool)) or not test(value):
+                raise ValueError(f"{field.name} = {value!r}: it must be {description}.")
+        if self.crop_max < max(1.0, self.crop_min):
+            raise ValueError(
+                f"crop_max = {self.crop_max}: it must be at least 1 and at least crop_min ({self.crop_min})."
+            )
+        if not (self.instance_weight or self.cluster_weight):
+            raise ValueError("instance_weight and cluster_weight are both 0: nothing would be learnt.")
+        if self.steps and self.warmup_steps > self.steps:
+            raise ValueError(
+                f"warmup_steps = {self.warmup_steps} is more than steps = {self.steps}: lower the warm-up."
+            )
+
+    def replace(self, **changes: Any) -> Config:
+        """A copy with some fields changed; unknown names raise a ValueError that lists the known ones."""
+        known = [field.name for field in dataclasses.fields(self)]
+        for name in changes:
+            if name not in known:
+                raise ValueError(f"There is no setting {name!r}. The settings are: {', '.join(known)}.")
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return dataclasses.asdict(self)
+
+
+def _at_least(kind: type, low: float) -> tuple[type, Any, str]:
+    word = "a whole number" if kind is int else "a number"
+    return kind, lambda v: low <= v < float("inf"), f"{word} of at least {low}"
+
+
+def _above_zero() -> tuple[type, Any, str]:
+    return float, lambda v: 0 < v < float("inf"), "a number above 0"
+
+
+def _share(upper_open: bool = False) -> tuple[type, Any, str]:
+    if upper_open:
+        return float, lambda v: 0 <= v < 1, "a number from 0 to below 1"
+    return float, lambda v: 0 <= v <= 1, "a number from 0 to 1"
+
+
+def _one_of(*names: str) -> tuple[type, Any, str]:
+    return str, lambda v: v in names, "one of " + ", ".join(names)
+
+
+_ALLOWED: dict[str, tuple[type, Any, str]] = {
+    "channels": _at_least(int, 1),
+    "dim": _at_least(int, 1),
+    "dropout": _share(upper_open=True),
+    "projection_dim": _at_least(int, 1),
+    "clusters": _at_least(int, 2),
+    "mixing": _one_of("kmix", "mixup", "none"),
+    "mix_ratio": _share(),
+    "mix_memory": _at_least(int, 1),
+    "mix_top_k": _at_least(int, 1),
+    "mix_centroids": _at_least(int, 2),
+    "mix_before_standardising": (bool, lambda v: True, "True or False"),
+    "crop_min": (float, lambda v: 0 < v <= 1, "a number above 0 and at most 1"),
+    "crop_max": _above_zero(),
+    "temperature": _above_zero(),
+    "queue": _at_least(int, 1),
+    "mask_own_keys": (bool, lambda v: True, "True or False"),
+    "cluster_temperature": _above_zero(),
+    "instance_weight": _at_least(float, 0),
+    "cluster_weight": _at_least(float, 0),
+    "entropy_weight": _at_least(float, 0),
+    "symmetric": (bool, lambda v: True, "True or False"),
+    "teacher_momentum": _share(),
+    "optimizer": _one_of("sgd", "adamw"),
+    "learning_rate": _above_zero(),
+    "momentum": _share(upper_open=True),
+    "weight_decay": _at_least(float, 0),
+    "warmup_steps": _at_least(int, 0),
+    "schedule": _one_of("constant", "cosine"),
+    "batch_size": _at_least(int, 2),
+    "steps": _at_least(int, 0),
+    "seed": _at_least(int, 0),
+    "precision": _one_of("auto", "fp32", "bf16"),
+}
+
+_SMALL_DATA: dict[str, Any] = {
+    # For hours of sound instead of weeks; all [ours], to be settled by experiment.
+    "clusters": 64,
+    "temperature": 0.1,
+    "queue": 2048,
+    "teacher_momentum": 0.99,
+    "optimizer": "adamw",
+    "learning_rate": 1e-3,
+    "warmup_steps": 20,
+    "schedule": "cosine",
+    "batch_size": 256,
+    "steps": 800,
+}
+
+PRESETS: dict[str, Config] = {
+    "tiny": Config().replace(channels=32, dim=256, **_SMALL_DATA),
+    "small": Config().replace(channels=64, dim=512, **_SMALL_DATA),
+    "paper": Config(),
+}
+
+
+def preset(name: str, **changes: Any) -> Config:
+    """The settings called `tiny` (for CPUs), `small` or `paper`, with any field changed by keyword."""
+    if name not in PRESETS:
+        raise ValueError(f"There is no preset {name!r}. The presets are: {', '.join(PRESETS)}.")
+    return PRESETS[name].replace(**changes)

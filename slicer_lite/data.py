@@ -1,0 +1,175 @@
+"""Where clips come from: the sound world, a folder, a folder with a manifest, or a CSV -> one table.
+
+A manifest (`manifest.csv` in a folder) or any other CSV has a column with the path of each clip (`path`,
+`files`, `wav` or `wav_path`; relative to the CSV's folder) and may have `task`, `label`, `split` (train,
+validation, test or nothing) and `group` (speaker, recording: what must not be in both halves). One clip may
+have several rows, one for each task that it carries a label of.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import platformdirs
+
+from slicer_lite.sounds import make_sounds
+
+AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf"})
+PATH_COLUMNS = ("path", "files", "wav", "wav_path")  # the first is ours, the others LAPE's [R]
+SPLITS = ("train", "validation", "test", "")
+DEFAULT_TASK = "label"  # the task's name where a CSV has labels but no column `task`
+
+
+@dataclass(frozen=True)
+class Table:
+    """Which clips there are, and what is known of them.
+
+    Attributes:
+        paths: `(N,)` absolute paths.
+        labels: one row for each label that a clip carries; columns `clip` (row number in `paths`), `task`,
+            `label`, `split`, `group`.
+        split: `(N,)`; a clip that any task tests on is `test`, so that pre-training never hears it.
+    """
+
+    paths: tuple[Path, ...]
+    labels: pd.DataFrame
+    split: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+def cache_folder() -> Path:
+    """Where decoded clips and the sound world are kept; `SLICER_LITE_CACHE` moves it."""
+    chosen = os.environ.get("SLICER_LITE_CACHE")
+    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_path("slicer-lite"))
+
+
+def read_table(source: str | Path, allow_outside: bool = False) -> Table:
+    """List the clips of a source.
+
+    Args:
+        source: `sounds` (the embedded sound world, made on first use), a folder with a `manifest.csv`, a
+            folder of audio files (searched through, no labels), or a CSV file.
+        allow_outside: let the paths in a CSV leave its folder.
+
+    Raises:
+        FileNotFoundError: the source is missing, or a folder holds no audio.
+        ValueError: a CSV that is empty, lacks a column, contradicts itself or leaves its folder.
+    """
+    if str(source) == "sounds":
+        return _read_csv(make_sounds(cache_folder() / "sounds") / "manifest.csv", allow_outside=False)
+    path = Path(source).expanduser()
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist: give a folder of audio, a CSV file, or 'sounds'.")
+    if path.is_file():
+        if path.suffix.lower() != ".csv":
+            raise ValueError(
+                f"{path} is neither a folder nor a .csv file. For single files, put them in a folder."
+            )
+        return _read_csv(path, allow_outside)
+    if (path / "manifest.csv").exists():
+        return _read_csv(path / "manifest.csv", allow_outside)
+    # os.walk does not follow links to folders, so a loop of links cannot catch it.
+    found = [Path(folder, name) for folder, _, names in os.walk(path) for name in names]
+    files = sorted(file.absolute() for file in found if file.suffix.lower() in AUDIO_SUFFIXES)
+    if not files:
+        kinds = ", ".join(sorted(AUDIO_SUFFIXES))
+        raise FileNotFoundError(f"{path} holds no audio file ({kinds}) and no manifest.csv.")
+    return _table(files, pd.DataFrame(columns=["clip", "task", "label", "split", "group"]))
+
+
+def _read_csv(path: Path, allow_outside: bool) -> Table:
+    if not path.is_file():
+        raise ValueError(f"{path} is not a file: remove it, or put a CSV file in its place.")
+    try:
+        rows = pd.read_csv(
+            path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True
+        )
+    except pd.errors.EmptyDataError:
+        raise ValueError(f"{path} is empty: it needs a header line and a row for each clip.") from None
+    except (pd.errors.ParserError, UnicodeDecodeError) as error:
+        reason = str(error).strip().removeprefix("Error tokenizing data. C error: ")
+        raise ValueError(f"{path} cannot be read as comma-separated UTF-8 text: {reason}.") from None
+    rows.columns = rows.columns.str.strip()
+    column = next((name for name in PATH_COLUMNS if name in rows), None)
+    if column is None:
+        hint = " It looks separated by something else than commas." if len(rows.columns) == 1 else ""
+        raise ValueError(
+            f"{path} has the columns {', '.join(rows.columns)}; one of {', '.join(PATH_COLUMNS)} must be there "
+            f"and hold each clip's path.{hint}"
+        )
+    if rows.empty:
+        raise ValueError(f"{path} lists no clips: it has a header and no rows.")
+    names = rows[column].str.strip()
+    if (names == "").any():
+        line = int(np.flatnonzero(names == "")[0]) + 2
+        raise ValueError(
+            f"{path}, line {line}: the column {column} is empty there. Fill it or remove the line."
+        )
+    unique = names.unique()
+    base = path.parent.absolute()
+    files = [_inside(base, name, path, allow_outside) for name in unique]
+    labels = pd.DataFrame(
+        {
+            "clip": names.map({name: number for number, name in enumerate(unique)}),
+            "task": rows["task"].str.strip() if "task" in rows else DEFAULT_TASK,
+            "label": rows["label"].str.strip() if "label" in rows else "",
+            "split": _splits(rows, path),
+            "group": rows["group"].str.strip() if "group" in rows else "",
+        }
+    )
+    return _table(files, _consistent(labels, unique.tolist(), path), all_rows=labels)
+
+
+def _inside(base: Path, name: str, csv: Path, allow_outside: bool) -> Path:
+    """The absolute path that a CSV's entry means; it may not lead out of the CSV's folder unless allowed."""
+    if "\0" in name:
+        raise ValueError(f"{csv}: the path {name!r} holds a zero character. Remove that row.")
+    # Tables written on Windows separate folders by backslashes.
+    file = base / (name if os.sep in name or os.sep == "\\" else name.replace("\\", "/"))
+    if not allow_outside and not Path(os.path.normpath(file)).is_relative_to(base):
+        raise ValueError(
+            f"{csv}: the path {name!r} leads out of {base}. Pass allow_outside=True (--allow-outside) if that "
+            "is meant."
+        )
+    return file
+
+
+def _splits(rows: pd.DataFrame, path: Path) -> pd.Series | str:
+    if "split" not in rows:
+        return ""
+    split = rows["split"].str.strip().str.lower().replace({"valid": "validation", "val": "validation"})
+    unknown = sorted(set(split) - set(SPLITS))
+    if unknown:
+        raise ValueError(
+            f"{path}: unknown split {unknown[0]!r}; a split is train, validation, test or nothing."
+        )
+    return split
+
+
+def _consistent(labels: pd.DataFrame, names: Sequence[str], path: Path) -> pd.DataFrame:
+    """Drop repeated rows and rows without a label; refuse rows that contradict each other."""
+    labels = labels[labels["label"] != ""].drop_duplicates()
+    twice = labels[labels.duplicated(["clip", "task"], keep=False)]
+    if not twice.empty:
+        first = twice.iloc[0]
+        values = twice[(twice["clip"] == first["clip"]) & (twice["task"] == first["task"])]
+        raise ValueError(
+            f"{path}: {names[first['clip']]!r} has contradicting rows for the task {first['task']!r} "
+            f"(label, split, group: {values[['label', 'split', 'group']].values.tolist()}). Keep one of them."
+        )
+    return labels.reset_index(drop=True)
+
+
+def _table(files: Sequence[Path], labels: pd.DataFrame, all_rows: pd.DataFrame | None = None) -> Table:
+    split = np.full(len(files), "", dtype=object)
+    rows = labels if all_rows is None else all_rows
+    for name in ("train", "validation", "test"):  # the last one wins
+        split[rows.loc[rows["split"] == name, "clip"].to_numpy(dtype=int)] = name
+    return Table(tuple(files), labels, split)

@@ -1,0 +1,51 @@
+"""Which device to compute on, and in which precision."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+
+from slicer_lite.config import Config
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """`auto` takes a CUDA GPU, else Apple's MPS, else the CPU; any other name must be a device that is there.
+
+    Raises:
+        ValueError: unknown name, or a device that this machine does not have.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"Unknown device {name!r}: use auto, cpu, cuda, cuda:0, … or mps.") from None
+    there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not there.get(device.type, False):
+        have = [name for name, present in there.items() if present and name != device.type]
+        raise ValueError(f"Device {name!r} is not there on this machine. Use --device {' or '.join(have)}.")
+    return device
+
+
+def computes_in_bf16(device: torch.device) -> bool:
+    """Whether bf16 is faster than fp32 there: a GPU or a CPU with instructions for it."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        # PyTorch has no public question for this; without an answer, fp32 is always right.
+        return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
+    return False
+
+
+def autocast(config: Config, device: torch.device) -> AbstractContextManager[Any]:
+    """The context in which student and teacher run: bf16 where configured and sensible, else fp32."""
+    wanted = config.precision == "bf16" or (config.precision == "auto" and computes_in_bf16(device))
+    return torch.autocast(device.type, torch.bfloat16, enabled=wanted)

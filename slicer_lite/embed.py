@@ -1,0 +1,124 @@
+"""From clips of any length to one embedding each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from slicer_lite.config import WINDOW
+from slicer_lite.encoder import Encoder
+from slicer_lite.logmel import LogMel
+from slicer_lite.store import Clips, check_waveforms, load_clips
+
+BATCH = 256  # windows embedded at once
+
+
+def window_starts(samples: int) -> np.ndarray:
+    """Where the windows of a clip begin, in samples: the one window rule everywhere.
+
+    `max(1, floor(duration / 0.95 s))` windows spaced evenly from the clip's start to its end; a clip shorter
+    than a window is one window, padded with zeros on both sides.
+    """
+    count = max(1, samples // WINDOW)
+    return np.linspace(0, max(samples - WINDOW, 0), count).round().astype(int)
+
+
+def embed(
+    encoder: Encoder,
+    clips: Clips | str | Path | Sequence[np.ndarray],
+    batch_size: int = BATCH,
+    progress: bool = False,
+) -> np.ndarray:
+    """Embed clips with a frozen encoder, on the device that it is on.
+
+    Each window's log-mel is standardised with the encoder's own statistics; frames are pooled (maximum plus
+    mean); a clip's embedding is the mean over its windows.
+
+    Args:
+        encoder: an `Encoder`; it is put in evaluation mode for the time of the call.
+        clips: open clips, any source that `load_clips` takes, or a list of 1-D float arrays at 16 kHz, of any
+            lengths.
+        batch_size: windows at once.
+        progress: show a bar.
+
+    Returns:
+        `(N, dim)` float32.
+    """
+
+    def embedding(lms: Tensor) -> Tensor:
+        return Encoder.pool(encoder(encoder.standardise(lms)))
+
+    was_training = encoder.training
+    encoder.eval()
+    try:
+        return mean_over_windows(embedding, clips, encoder.mean.device, batch_size, progress)
+    finally:
+        encoder.train(was_training)
+
+
+def mel_statistics(clips: Clips | Sequence[np.ndarray], progress: bool = False) -> np.ndarray:
+    """The simplest baseline: mean and deviation over time of each log-mel band, averaged over windows.
+
+    Returns:
+        `(N, 128)` float32: 64 means, then 64 deviations.
+    """
+
+    def statistics(lms: Tensor) -> Tensor:
+        bands = lms.squeeze(1)  # (B, F, T)
+        return torch.cat([bands.mean(-1), bands.std(-1, correction=0)], dim=1)
+
+    return mean_over_windows(statistics, clips, torch.device("cpu"), BATCH, progress)
+
+
+@torch.no_grad()
+def mean_over_windows(
+    feature: Callable[[Tensor], Tensor],
+    clips: Clips | str | Path | Sequence[np.ndarray],
+    device: torch.device,
+    batch_size: int = BATCH,
+    progress: bool = False,
+) -> np.ndarray:
+    """Apply a function of log-mels `(B, 1, 64, 96) -> (B, D)` to every window and average within clips.
+
+    Windows of all clips are batched together, so a mixture of lengths costs no more than equal ones.
+    """
+    if isinstance(clips, str | Path):
+        clips = load_clips(clips)
+    lengths = [len(c) for c in clips] if not isinstance(clips, Clips) else (clips.seconds * 16_000).round()
+    starts = [window_starts(int(length)) for length in lengths]
+    owner = np.repeat(np.arange(len(starts)), [len(s) for s in starts])
+    logmel = LogMel().to(device)
+    total: np.ndarray | None = None
+    bar = tqdm(total=len(owner), desc="embedding", unit="window", disable=not progress, leave=False)
+    with bar:
+        for at, waveform in enumerate(_batches(clips, owner, np.concatenate(starts), batch_size)):
+            some = slice(at * batch_size, at * batch_size + len(waveform))
+            features = feature(logmel(waveform.to(device))).float().cpu().numpy()
+            if total is None:
+                total = np.zeros((len(starts), features.shape[1]), dtype=np.float64)
+            np.add.at(total, owner[some], features)
+            bar.update(len(waveform))
+    assert total is not None  # there is at least one clip, and each has at least one window
+    return (total / np.bincount(owner)[:, None]).astype(np.float32)
+
+
+def _batches(
+    clips: Clips | Sequence[np.ndarray], owner: np.ndarray, starts: np.ndarray, batch_size: int
+) -> Iterator[Tensor]:
+    """Float windows `(B, 15200)` in order."""
+    if not isinstance(clips, Clips):
+        clips = check_waveforms(clips)
+    for begin in range(0, len(owner), batch_size):
+        some = slice(begin, begin + batch_size)
+        if isinstance(clips, Clips):
+            yield clips.windows(owner[some], starts[some]).float() / 32768
+        else:
+            cut = [clips[i][s : s + WINDOW] for i, s in zip(owner[some], starts[some], strict=True)]
+            missing = [WINDOW - len(c) for c in cut]
+            padded = [np.pad(c, (m // 2, m - m // 2)) for c, m in zip(cut, missing, strict=True)]
+            yield torch.from_numpy(np.stack(padded))

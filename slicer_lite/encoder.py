@@ -1,0 +1,124 @@
+"""AudioNTT-2020, the encoder of BYOL-A [B], and the statistics that belong to its input."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from slicer_lite.config import N_MELS
+
+
+class Encoder(nn.Module):
+    """Three convolution blocks over the spectrogram, then two linear layers at each time step [B].
+
+    Shape: standardised log-mels `(B, 1, F, T)` -> frame embeddings `(B, T // 8, dim)`, one every 80 ms.
+
+    The mean and deviation of the log-mels that it was trained on travel with its weights: `standardise`
+    applies them. They are 0 and 1 until somebody sets them.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, n_mels: int = N_MELS, channels: int = 64, dim: int = 2048, dropout: float = 0.3):
+        super().__init__()
+        if n_mels % 8:
+            raise ValueError(
+                f"n_mels = {n_mels}: it must be a multiple of 8, since it is halved three times."
+            )
+        self.dim = dim
+        blocks = _block(1, channels), _block(channels, channels), _block(channels, channels)
+        # Channels last in memory: the layout in which convolutions are fastest on CPUs and GPUs alike.
+        self.features = nn.Sequential(*blocks).to(memory_format=torch.channels_last)
+        self.fc = nn.Sequential(
+            nn.Linear(channels * (n_mels // 8), dim),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(dim, dim),
+            nn.ReLU(),
+        )
+        self.register_buffer("mean", torch.tensor(0.0))
+        self.register_buffer("deviation", torch.tensor(1.0))
+
+    def standardise(self, lms: Tensor) -> Tensor:
+        """`(lms - mean) / deviation` with the statistics of the training data; any shape."""
+        return (lms - self.mean) / self.deviation
+
+    def forward(self, lms: Tensor) -> Tensor:
+        x = self.features(lms.contiguous(memory_format=torch.channels_last))  # (B, C, F / 8, T / 8)
+        x = x.permute(0, 3, 2, 1).flatten(2)  # (B, T / 8, F / 8 * C): mel band by mel band, its channels
+        return self.fc(x)
+
+    @staticmethod
+    def pool(frames: Tensor) -> Tensor:
+        """One embedding a clip: maximum plus mean over time [B]. `(B, T, dim)` -> `(B, dim)`."""
+        return frames.amax(1) + frames.mean(1)
+
+    @classmethod
+    def from_audiontt(cls, state: Mapping[str, Tensor]) -> Encoder:
+        """An encoder with the weights of a LAPE or BYOL-A AudioNTT checkpoint.
+
+        Args:
+            state: its state dict; keys may carry a prefix (`encoder.`, `module.encoder_q.`, …) and may come
+                beside others, which are ignored.
+
+        Raises:
+            ValueError: no AudioNTT encoder, or more than one, is among the keys.
+        """
+        convolutions, state = _audiontt_part(state)
+        renamed = {}
+        for name, value in state.items():
+            for number, old in enumerate(convolutions):
+                name = name.replace(f"{old}.", f"features.{number}.")
+            if not name.endswith("num_batches_tracked"):
+                renamed[name] = value.detach().clone().float()
+        channels, rows = renamed["features.0.0.weight"].shape[0], renamed["fc.0.weight"].shape
+        encoder = cls(n_mels=8 * rows[1] // channels, channels=channels, dim=rows[0])
+        missing, unexpected = encoder.load_state_dict(renamed, strict=False)
+        missing = [key for key in missing if not key.endswith(("num_batches_tracked", "mean", "deviation"))]
+        if missing or unexpected:
+            raise ValueError(f"Not an AudioNTT encoder: missing {missing}, unexpected {list(unexpected)}.")
+        return encoder
+
+
+def _block(channels_in: int, channels_out: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels_in, channels_out, 3, padding=1),
+        nn.BatchNorm2d(channels_out),
+        # Pooling first gives the same numbers as ReLU first, and the ReLU then has a quarter of the work.
+        nn.MaxPool2d(2),
+        nn.ReLU(),
+    )
+
+
+def _audiontt_part(state: Mapping[str, Tensor]) -> tuple[tuple[str, str, str], dict[str, Tensor]]:
+    """The names of the convolution blocks, and the encoder's own entries without their prefix."""
+    # BYOL-A counts its layers through (features.0, .4, .8); LAPE names its blocks.
+    for blocks in (("features_1", "features_2", "features_3"), ("features.0", "features.1", "features.2")):
+        prefixes = [
+            k.removesuffix(f"{blocks[0]}.0.weight") for k in state if k.endswith(f"{blocks[0]}.0.weight")
+        ]
+        if len(prefixes) == 1:
+            prefix = prefixes[0]
+            own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            return blocks, {k: v for k, v in own.items() if k.startswith((*blocks, "fc."))}
+        if len(prefixes) > 1:
+            raise ValueError(
+                f"Several encoders are in this state dict, under {prefixes}: pass the keys of one."
+            )
+    flat = [k.removesuffix("features.8.weight") for k in state if k.endswith("features.8.weight")]
+    if len(flat) != 1:
+        raise ValueError(f"No AudioNTT encoder is among the keys, which begin {sorted(state)[:5]}.")
+    own = {k.removeprefix(flat[0]): v for k, v in state.items() if k.startswith(flat[0])}
+    places = {"features.0": "b1.0", "features.1": "b1.1", "features.4": "b2.0", "features.5": "b2.1"}
+    places |= {"features.8": "b3.0", "features.9": "b3.1"}
+    renamed = {}
+    for name, value in own.items():
+        layer, _, rest = name.rpartition(".")
+        if layer in places:
+            renamed[f"{places[layer]}.{rest}"] = value
+        elif name.startswith("fc."):
+            renamed[name] = value
+    return ("b1", "b2", "b3"), renamed

@@ -1,0 +1,98 @@
+"""Is the run learning, or has it collapsed? Numbers, and the sentence that they mean."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+# Where a number becomes a warning; all [ours], seen in runs that were broken on purpose.
+_FEW_CLUSTERS = 0.1  # share of clusters in use
+_LOW_RANK = 0.02  # RankMe as a share of the largest possible
+_DRIFT = 1.0  # teacher's distance from the student, relative to the student's size
+
+
+@torch.no_grad()
+def cluster_health(assignment: Tensor) -> dict[str, float]:
+    """How the clusters are used by a batch of soft assignments `(N, M)`.
+
+    Returns:
+        `clusters_used`: share of clusters that are some clip's most likely one, of as many as could be;
+        `cluster_entropy`: of the mean assignment, from 0 (all in one) to 1 (all alike);
+        `confidence`: mean of each clip's largest assignment.
+    """
+    count, clusters = assignment.shape
+    mean = assignment.mean(0)
+    return {
+        "clusters_used": assignment.argmax(1).unique().numel() / min(count, clusters),
+        "cluster_entropy": -torch.xlogy(mean, mean).sum().item() / math.log(clusters),
+        "confidence": assignment.amax(1).mean().item(),
+    }
+
+
+@torch.no_grad()
+def rank_me(embeddings: Tensor) -> float:
+    """Effective number of dimensions of `(N, D)` embeddings: RankMe (arXiv 2210.02885).
+
+    exp of the entropy of the normalised singular values; from 1 (all on a line) to min(N, D).
+    """
+    # The singular values are the roots of the Gram matrix's eigenvalues, which are cheaper.
+    x = embeddings.double()
+    gram = x @ x.T if len(x) <= x.shape[1] else x.T @ x
+    singular = torch.linalg.eigvalsh(gram.cpu()).clamp(min=0).sqrt()
+    share = singular / singular.sum().clamp(min=1e-12)
+    return torch.exp(-torch.xlogy(share, share).sum()).item()
+
+
+@torch.no_grad()
+def alignment(x: Tensor, y: Tensor) -> float:
+    """Mean squared distance of two views' keys, both `(N, D)`; 0 is perfect (arXiv 2005.10242)."""
+    return (normalize(x, dim=1) - normalize(y, dim=1)).square().sum(1).mean().item()
+
+
+@torch.no_grad()
+def uniformity(x: Tensor) -> float:
+    """log of the mean Gaussian potential of all pairs of keys `(N, D)` (arXiv 2005.10242).
+
+    0 when all are at one point; the more negative, the more evenly they lie on the sphere (about -4 at best).
+    """
+    return torch.pdist(normalize(x.float(), dim=1)).square().mul(-2).exp().mean().log().item()
+
+
+@torch.no_grad()
+def drift(student: torch.nn.Module, teacher: torch.nn.Module) -> float:
+    """Distance of the teacher's weights from the student's, relative to the size of the student's."""
+    pairs = list(zip(student.parameters(), teacher.parameters(), strict=True))
+    distance = torch.stack([(s - t).square().sum() for s, t in pairs]).sum()
+    size = torch.stack([s.square().sum() for s, _ in pairs]).sum()
+    return math.sqrt(distance.item() / max(size.item(), 1e-12))
+
+
+def diagnose(health: Mapping[str, float]) -> list[str]:
+    """What the numbers mean, one sentence for each thing that looks wrong; nothing if all is well.
+
+    Args:
+        health: some of `clusters_used`, `cluster_entropy`, `rank`, `largest_rank`, `drift`.
+    """
+    said = []
+    used = health.get("clusters_used")
+    if used is not None and used < _FEW_CLUSTERS:
+        said.append(
+            f"Cluster collapse: only {used:.0%} of the clusters are any clip's first choice. "
+            "Raise entropy_weight, or lower learning_rate."
+        )
+    rank, largest = health.get("rank"), health.get("largest_rank")
+    if rank is not None and largest and rank / largest < _LOW_RANK:
+        said.append(
+            f"Dimensional collapse: the embeddings fill about {rank:.0f} of {largest:.0f} dimensions. "
+            "Lower learning_rate, or raise instance_weight."
+        )
+    if health.get("drift", 0.0) > _DRIFT:
+        said.append(
+            f"The teacher has lost the student: their weights differ by {health['drift']:.0%} of the student's "
+            "size. Lower learning_rate or teacher_momentum."
+        )
+    return said

@@ -1,0 +1,144 @@
+"""Linear probes: how much of a task can be read off frozen embeddings by one linear layer?"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import binomtest
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+STRENGTHS = tuple(
+    10.0**e for e in (-4, -3, -2, -1, 0, 1)
+)  # inverse regularisation, tried inside the train split
+_FOLDS = 4
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Share of the test clips that were classified right, with its 95 % Wilson interval.
+
+    Attributes:
+        accuracy, low, high: from 0 to 1.
+        correct, clips: what the share is of.
+        strength: the inverse regularisation that the train split chose; None where none was chosen.
+    """
+
+    accuracy: float
+    low: float
+    high: float
+    correct: int
+    clips: int
+    strength: float | None = None
+
+    def __str__(self) -> str:
+        return f"{100 * self.accuracy:.1f} % ({100 * self.low:.1f} to {100 * self.high:.1f})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+def linear_probe(
+    train_x: np.ndarray,
+    train_y: Sequence[Any],
+    test_x: np.ndarray,
+    test_y: Sequence[Any],
+    groups: Sequence[Any] | None = None,
+    strengths: Sequence[float] = STRENGTHS,
+    seed: int = 0,
+) -> Accuracy:
+    """Fit a regularised linear classifier on frozen features and test it once.
+
+    Features are standardised with the train split's mean and deviation; the classifier is scikit-learn's
+    multinomial logistic regression; how strongly it is regularised is chosen by cross-validation inside the
+    train split. The test split is used for nothing but the final count.
+
+    Args:
+        train_x, test_x: `(N, D)` features.
+        train_y, test_y: `(N,)` labels.
+        groups: `(N,)` of the train split: clips of one group stay on one side of the cross-validation.
+        strengths: inverse regularisations to choose from.
+        seed: of the folds.
+
+    Raises:
+        ValueError: shapes that do not fit, features that are not finite, one class only, or labels in the
+            test split that the train split lacks.
+    """
+    train_x, test_x = np.asarray(train_x, np.float64), np.asarray(test_x, np.float64)
+    y, true = np.asarray(train_y).astype(str), np.asarray(test_y).astype(str)
+    if train_x.ndim != 2 or test_x.ndim != 2 or train_x.shape[1:] != test_x.shape[1:]:
+        raise ValueError(f"Features must be (N, D) with one D, got {train_x.shape} and {test_x.shape}.")
+    if len(train_x) != len(y) or len(test_x) != len(true) or not len(true):
+        raise ValueError(
+            f"Got {len(train_x)} train features with {len(y)} labels, {len(test_x)} test features with "
+            f"{len(true)} labels: they must agree, and there must be some."
+        )
+    if not (np.isfinite(train_x).all() and np.isfinite(test_x).all()):
+        raise ValueError("Features must be finite: some are NaN or infinite.")
+    if len(set(y)) < 2:
+        raise ValueError(f"A probe needs at least two classes; the train split has only {y[0]!r}.")
+    unseen = sorted(set(true) - set(y))
+    if unseen:
+        raise ValueError(f"The test split has labels that the train split lacks: {', '.join(unseen[:5])}.")
+    strength = _choose_strength(train_x, y, groups, strengths, seed)
+    correct = int((_classifier(strength).fit(train_x, y).predict(test_x) == true).sum())
+    return counted(correct, len(true), strength)
+
+
+def majority(train_y: Sequence[Any], test_y: Sequence[Any]) -> Accuracy:
+    """The baseline that hears nothing: always the train split's most frequent label."""
+    names, counts = np.unique(np.asarray(train_y).astype(str), return_counts=True)
+    true = np.asarray(test_y).astype(str)
+    return counted(int((true == names[counts.argmax()]).sum()), len(true))
+
+
+def counted(correct: int, clips: int, strength: float | None = None) -> Accuracy:
+    """`correct` of `clips` as an `Accuracy`."""
+    interval = binomtest(correct, clips).proportion_ci(0.95, method="wilson")
+    return Accuracy(correct / clips, float(interval.low), float(interval.high), correct, clips, strength)
+
+
+def _choose_strength(
+    x: np.ndarray, y: np.ndarray, groups: Sequence[Any] | None, strengths: Sequence[float], seed: int
+) -> float:
+    """The strength with the best cross-validated accuracy; the strongest regularisation among equals."""
+    if len(strengths) == 1:
+        return strengths[0]
+    folds: StratifiedGroupKFold | StratifiedKFold
+    known = None if groups is None else np.asarray(groups).astype(str)
+    # Groups are kept together where there are enough of them: each fold needs its own.
+    if known is not None and all(len(set(known[y == label])) >= _FOLDS for label in set(y)):
+        folds = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=seed)
+    else:
+        known, folds = None, StratifiedKFold(_FOLDS, shuffle=True, random_state=seed)
+    right = np.zeros(len(strengths))
+    with warnings.catch_warnings():
+        # A class with fewer clips than folds is missing from some: its clips then count as errors, for all alike.
+        warnings.filterwarnings("ignore", message="The least populated class")
+        splits = list(folds.split(x, y, known))
+    for fit, check in splits:
+        for place, strength in enumerate(strengths):
+            right[place] += (_classifier(strength).fit(x[fit], y[fit]).predict(x[check]) == y[check]).sum()
+    return strengths[int(right.argmax())]
+
+
+class _Quiet(LogisticRegression):
+    """Logistic regression that stops without a warning when its iterations are used up."""
+
+    def fit(self, x: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> _Quiet:
+        with warnings.catch_warnings():
+            # With hardly any regularisation the optimum lies at infinity: accuracy settles long before.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            return super().fit(x, y, sample_weight)
+
+
+def _classifier(strength: float) -> Any:
+    return make_pipeline(StandardScaler(), _Quiet(C=strength, max_iter=300))

@@ -1,0 +1,55 @@
+"""SLICER's two losses as pure functions of tensors."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, normalize
+
+
+def info_nce(
+    query: Tensor, key: Tensor, queue: Tensor, temperature: float, mask: Tensor | None = None
+) -> Tensor:
+    """Instance loss: find one's own key among the queue's [M].
+
+    `-log( exp(q.k / T) / (exp(q.k / T) + sum_j exp(q.n_j / T)) )`, averaged over the batch.
+
+    Shape: query `(B, D)`, key `(B, D)`, queue `(Q, D)`, all of length 1; mask, `(Q,)` or `(B, Q)` bool, is True
+    where a queue entry does not count as a negative (an empty place, or the clip's own key).
+    """
+    positive = (query * key).sum(1, keepdim=True)  # (B, 1)
+    negative = query @ queue.T  # (B, Q)
+    if mask is not None:
+        negative = negative.masked_fill(mask, -math.inf)
+    logits = torch.cat([positive, negative], dim=1) / temperature
+    target = torch.zeros(len(query), dtype=torch.long, device=query.device)  # the positive stands first
+    return cross_entropy(logits, target)
+
+
+def cluster_contrast(p: Tensor, q: Tensor, temperature: float) -> Tensor:
+    """Cluster loss: a cluster's column in one view should resemble its column in the other, and no other [C].
+
+    The N x M assignments are read by columns. Column i of p and column i of q are positives, the other 2M - 2
+    columns of both are negatives; similarity is the cosine; the cross-entropy is averaged over 2M columns.
+
+    Shape: p, q `(N, M)` soft assignments, rows sum to 1.
+    """
+    clusters = p.shape[1]
+    columns = normalize(torch.cat([p, q], dim=1).T, dim=1)  # (2M, N)
+    logits = columns @ columns.T / temperature  # (2M, 2M)
+    logits = logits.masked_fill(torch.eye(2 * clusters, dtype=torch.bool, device=p.device), -math.inf)
+    target = torch.arange(2 * clusters, device=p.device).roll(clusters)  # i <-> i + M
+    return cross_entropy(logits, target)
+
+
+def negative_entropy(p: Tensor) -> Tensor:
+    """How far the mean assignment is from using all clusters evenly: `sum_i p_i log p_i + log M` [C].
+
+    0 when all M clusters are used alike, log M when everything is in one: it discourages that collapse.
+
+    Shape: p `(N, M)` soft assignments.
+    """
+    mean = p.mean(0)
+    return torch.xlogy(mean, mean).sum() + math.log(p.shape[1])

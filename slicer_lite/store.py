@@ -1,0 +1,334 @@
+"""Decode once: every clip as 16 kHz mono int16 in one memory-mapped file, so that any window is one slice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import torchaudio.functional
+from tqdm.auto import tqdm
+
+from slicer_lite.config import SAMPLE_RATE, WINDOW
+from slicer_lite.data import Table, cache_folder, read_table
+
+MAX_SAMPLES = 2**28  # of one file, channels counted together: 1 GiB as float32, 4.6 hours at 16 kHz mono
+_FORMAT = 1  # part of the key: raise it when the files' meaning changes
+_AHEAD = 512  # files decoded before the first of them is written: bounds the memory
+
+
+class Clips:
+    """Clips that can be heard and sliced: waveforms, and the labels that they carry.
+
+    `clips[i]` is clip i's waveform, `(S,)` float32 in [-1, 1] at 16 kHz; `len(clips)` their number.
+
+    Attributes:
+        paths: `(N,)` where each clip came from (empty names for clips given as arrays).
+        split: `(N,)` train, validation, test or nothing.
+        rows: one row for each label that a clip carries: `clip`, `task`, `label`, `split`, `group`.
+        skipped: `(path, reason)` of files that could not be read.
+    """
+
+    def __init__(
+        self,
+        samples: np.ndarray,
+        first: np.ndarray,
+        lengths: np.ndarray,
+        paths: Sequence[Path],
+        rows: pd.DataFrame,
+        split: np.ndarray,
+        skipped: Sequence[tuple[str, str]] = (),
+    ):
+        self._samples, self._first, self._lengths = samples, first, lengths
+        self.paths, self.rows, self.split, self.skipped = tuple(paths), rows, split, tuple(skipped)
+
+    @classmethod
+    def from_waveforms(cls, waveforms: Sequence[np.ndarray]) -> Clips:
+        """Clips from 1-D float arrays in [-1, 1] at 16 kHz.
+
+        Raises:
+            ValueError: no arrays, or one that is not 1-D, empty, not finite or beyond [-1, 1].
+        """
+        checked = check_waveforms(waveforms)
+        parts = [_padded(_to_int16(waveform)) for waveform in checked]
+        lengths = np.array([len(waveform) for waveform in checked])
+        rows = pd.DataFrame(columns=["clip", "task", "label", "split", "group"])
+        first, samples = _layout(lengths), np.concatenate(parts)
+        return cls(
+            samples, first, lengths, [Path()] * len(parts), rows, np.full(len(parts), "", dtype=object)
+        )
+
+    def __len__(self) -> int:
+        return len(self._first)
+
+    def __getitem__(self, clip: int) -> np.ndarray:
+        if not -len(self) <= clip < len(self):
+            raise IndexError(f"There is no clip {clip}: there are {len(self)}.")
+        begin = self._first[clip] + _lead(self._lengths[clip])
+        return self._samples[begin : begin + self._lengths[clip]].astype(np.float32) / 32768
+
+    @property
+    def seconds(self) -> np.ndarray:
+        """`(N,)` duration of each clip in seconds."""
+        return self._lengths / SAMPLE_RATE
+
+    @property
+    def room(self) -> np.ndarray:
+        """`(N,)` by how many samples a window can be shifted within each clip; 0 for clips of one window."""
+        return np.maximum(self._lengths - WINDOW, 0)
+
+    def windows(self, clips: np.ndarray, starts: np.ndarray) -> torch.Tensor:
+        """`(B, 15200)` int16 windows that begin `starts` samples into `clips`.
+
+        Clips shorter than a window are padded with zeros on both sides; their start is 0.
+        """
+        begin = self._first[clips] + starts
+        # One row of this view for each sample of the store: picking rows copies whole windows at once.
+        return torch.from_numpy(np.lib.stride_tricks.sliding_window_view(self._samples, WINDOW)[begin])
+
+    @property
+    def tasks(self) -> list[str]:
+        """Names of the tasks that some clip carries a label of, in the order of the table."""
+        return list(dict.fromkeys(self.rows["task"]))
+
+    def labels(self, task: str) -> np.ndarray:
+        """`(N,)` each clip's label in a task; nothing (`''`) where it has none."""
+        if task not in self.tasks:
+            raise ValueError(f"There is no task {task!r}: the tasks are {', '.join(self.tasks) or 'none'}.")
+        labels = np.full(len(self), "", dtype=object)
+        rows = self.rows[self.rows["task"] == task]
+        labels[rows["clip"]] = rows["label"]
+        return labels
+
+    def subset(self, which: np.ndarray) -> Clips:
+        """The clips at the given places, or where a `(N,)` bool array is True."""
+        which = np.asarray(which)
+        which = np.flatnonzero(which) if which.dtype == bool else which.astype(int)
+        place = pd.Series(np.arange(len(which)), index=which)
+        rows = self.rows[self.rows["clip"].isin(which)]
+        rows = rows.assign(clip=rows["clip"].map(place)).reset_index(drop=True)
+        paths = [self.paths[i] for i in which]
+        return Clips(self._samples, self._first[which], self._lengths[which], paths, rows, self.split[which])
+
+    def for_pretraining(self) -> Clips:
+        """The clips that no task validates or tests on. Labels play no part in pre-training."""
+        return self.subset(np.isin(self.split, ["train", ""]))
+
+    def fingerprint(self) -> str:
+        """A short hash of what is in the clips, to tell one data set from another."""
+        digest = hashlib.sha256(np.ascontiguousarray(self._lengths).tobytes())
+        # The first window of up to 1,000 clips: enough to tell data sets apart without reading them whole.
+        some = np.linspace(0, len(self) - 1, min(len(self), 1000)).astype(int)
+        digest.update(self.windows(some, np.zeros(len(some), int)).numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+def load_clips(
+    source: str | Path | Clips | Sequence[np.ndarray],
+    strict: bool = False,
+    allow_outside: bool = False,
+    progress: bool = True,
+) -> Clips:
+    """Open a source of clips, decoding it if that has not been done before.
+
+    Args:
+        source: see `slicer_lite.data.read_table`; or a list of 1-D float arrays at 16 kHz; clips that are open
+            already are returned as they are.
+        strict: raise an error at the first file that cannot be read, instead of skipping it with a warning.
+        allow_outside: let the paths in a CSV leave its folder.
+        progress: show a bar while decoding.
+
+    Raises:
+        FileNotFoundError, ValueError: see `read_table`; also when no file could be read.
+    """
+    if isinstance(source, Clips):
+        return source
+    if not isinstance(source, str | Path):
+        return Clips.from_waveforms(source)
+    table = read_table(source, allow_outside)
+    folder = cache_folder() / "stores" / _key(table)
+    if not (folder / "index.npz").exists():
+        _build(table, folder, strict, progress)
+    clips = _open(table, folder)
+    if clips.skipped:
+        shown = "; ".join(f"{path}: {reason}" for path, reason in clips.skipped[:5])
+        more = f"; and {len(clips.skipped) - 5} more" if len(clips.skipped) > 5 else ""
+        message = (
+            f"{len(clips.skipped)} of {len(table)} files could not be read and are left out. {shown}{more}"
+        )
+        if strict:
+            raise ValueError(f"{message}. Mend or remove them, or leave out --strict.")
+        warnings.warn(message, stacklevel=2)
+    return clips
+
+
+def check_waveforms(waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The arrays as 1-D float32; see `Clips.from_waveforms` for what is refused."""
+    checked = []
+    for number, waveform in enumerate(waveforms):
+        array = np.asarray(waveform)
+        if array.ndim != 1 or not array.size or not np.issubdtype(array.dtype, np.floating):
+            raise ValueError(
+                f"Clip {number}: expected a 1-D float array at 16 kHz with at least one sample, got shape "
+                f"{array.shape} of {array.dtype}."
+            )
+        peak = np.abs(array).max()
+        if not peak <= 1:  # NaN too
+            raise ValueError(f"Clip {number}: samples must be finite and lie in [-1, 1]; its peak is {peak}.")
+        checked.append(array.astype(np.float32))
+    if not checked:
+        raise ValueError("There are no clips: the list is empty.")
+    return checked
+
+
+def decode(path: Path) -> np.ndarray:
+    """A file's samples as 16 kHz mono float32: channels averaged, resampled, a peak above 1 scaled down to 1.
+
+    Raises:
+        ValueError: the file cannot be read, is empty, longer than allowed or not finite; says why.
+    """
+    import soundfile  # here, so that training on clips that are decoded already needs no audio library
+
+    if not path.is_file():
+        raise ValueError("a folder, not a file" if path.is_dir() else "no such file")
+    if not path.stat().st_size:
+        raise ValueError("the file is empty (0 bytes)")
+    try:
+        with soundfile.SoundFile(path) as file:
+            if file.frames * file.channels > MAX_SAMPLES:
+                hours = file.frames / file.samplerate / 3600
+                raise ValueError(
+                    f"its header declares {file.frames:,} samples of {file.channels} channels ({hours:.1f} h), "
+                    f"more than the {MAX_SAMPLES:,} allowed; cut it into shorter files"
+                )
+            samples, rate = file.read(dtype="float32", always_2d=True), file.samplerate
+    except (soundfile.SoundFileError, OSError, MemoryError) as error:
+        raise ValueError(
+            f"not readable as audio ({str(error).rstrip('.') or type(error).__name__})"
+        ) from None
+    if not len(samples):
+        raise ValueError("it holds no samples")
+    mono = samples.mean(1)
+    if not np.isfinite(mono).all():
+        raise ValueError("it holds samples that are not finite (NaN or infinity)")
+    if rate != SAMPLE_RATE:
+        mono = torchaudio.functional.resample(torch.from_numpy(mono), rate, SAMPLE_RATE).numpy()
+    return mono / max(1.0, float(np.abs(mono).max(initial=0.0)))
+
+
+def _to_int16(waveform: np.ndarray) -> np.ndarray:
+    return np.round(np.clip(waveform, -1, 32767 / 32768) * 32768).astype("<i2")
+
+
+def _lead(length: np.ndarray | int) -> np.ndarray:
+    """Zeros before a clip that is shorter than a window."""
+    return np.maximum(WINDOW - np.asarray(length), 0) // 2
+
+
+def _padded(samples: np.ndarray) -> np.ndarray:
+    """Zeros on both sides of a clip shorter than a window, so that a window of it is one slice."""
+    missing = max(WINDOW - len(samples), 0)
+    return np.pad(samples, (missing // 2, missing - missing // 2))
+
+
+def _layout(lengths: np.ndarray) -> np.ndarray:
+    """Where each padded clip begins in the store."""
+    spans = np.maximum(lengths, WINDOW)
+    return np.cumsum(spans) - spans
+
+
+def _key(table: Table) -> str:
+    """Names the store of exactly these files in this state."""
+    digest = hashlib.sha256(str(_FORMAT).encode())
+    for path in table.paths:
+        try:
+            state = path.stat()
+            digest.update(
+                f"{path}\0{state.st_size}\0{state.st_mtime_ns}\n".encode("utf-8", "surrogateescape")
+            )
+        except (OSError, ValueError):
+            digest.update(f"{path}\0missing\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:24]
+
+
+def _decoded(path: Path) -> np.ndarray | str:
+    """The clip, or why there is none."""
+    try:
+        return _to_int16(decode(path))
+    except (ValueError, OSError) as error:
+        return str(error)
+
+
+def _build(table: Table, folder: Path, strict: bool, progress: bool) -> None:
+    """Write the store of a table into a temporary folder, then rename it into place."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix="unfinished-"))
+    kept: list[int] = []
+    lengths: list[int] = []
+    skipped: list[tuple[str, str]] = []
+    try:
+        bar = tqdm(total=len(table), desc="decoding", unit="clip", disable=not progress, leave=False)
+        # libsndfile and PyTorch release the interpreter lock, so threads use all cores.
+        with (
+            ThreadPoolExecutor(os.cpu_count()) as pool,
+            (temporary / "waveforms.i16").open("wb") as file,
+            bar,
+        ):
+            for begin in range(0, len(table), _AHEAD):
+                some = range(begin, min(begin + _AHEAD, len(table)))
+                for number, result in zip(
+                    some, pool.map(_decoded, [table.paths[i] for i in some]), strict=True
+                ):
+                    bar.update()
+                    if isinstance(result, str):
+                        if strict:
+                            raise ValueError(
+                                f"{table.paths[number]}: {result}. Mend it or leave out --strict."
+                            )
+                        skipped.append((str(table.paths[number]), result))
+                        continue
+                    file.write(_padded(result).tobytes())
+                    kept.append(number)
+                    lengths.append(len(result))
+            file.flush()
+            os.fsync(file.fileno())
+        if not kept:
+            path, reason = skipped[0]
+            raise ValueError(f"None of the {len(table)} files could be read. The first: {path}: {reason}.")
+        (temporary / "skipped.json").write_text(json.dumps(skipped))
+        np.savez(temporary / "index.npz", kept=np.array(kept), lengths=np.array(lengths))
+        try:
+            temporary.rename(folder)
+        except OSError:
+            # Another process has built the same store meanwhile: then its copy serves.
+            if not (folder / "index.npz").exists():
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _open(table: Table, folder: Path) -> Clips:
+    with np.load(folder / "index.npz") as index:
+        kept, lengths = index["kept"], index["lengths"]
+    samples = np.memmap(folder / "waveforms.i16", dtype="<i2", mode="r")
+    expected = int(np.maximum(lengths, WINDOW).sum())
+    if len(samples) != expected:
+        raise ValueError(
+            f"The store {folder} is damaged ({len(samples):,} samples instead of {expected:,}): delete that "
+            "folder, and it will be made again."
+        )
+    place = pd.Series(np.arange(len(kept)), index=kept)
+    rows = table.labels[table.labels["clip"].isin(kept)]
+    rows = rows.assign(clip=rows["clip"].map(place)).reset_index(drop=True)
+    paths = [table.paths[i] for i in kept]
+    skipped = [(path, reason) for path, reason in json.loads((folder / "skipped.json").read_text())]
+    return Clips(samples, _layout(lengths), lengths, paths, rows, table.split[kept], skipped)

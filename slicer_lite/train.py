@@ -1,0 +1,348 @@
+"""The training loop: read clips, make views, take the loss, step; and never lose what was learnt."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+import slicer_lite
+from slicer_lite import figures, health
+from slicer_lite.checkpoint import (
+    load_checkpoint,
+    load_into,
+    load_optimizer_state,
+    optimizer_state,
+    save_checkpoint,
+    with_prefix,
+    without_prefix,
+    write_durably,
+    write_json,
+)
+from slicer_lite.config import Config
+from slicer_lite.device import autocast, choose_device
+from slicer_lite.randomness import clip_order, generator
+from slicer_lite.slicer import SLICER, Outputs
+from slicer_lite.store import Clips, load_clips
+from slicer_lite.views import TwoViews, fit_views, random_starts
+from slicer_lite.weights import WEIGHTS, Pretrained, load, save_weights
+
+HEALTH_EVERY = 20  # steps
+SNAPSHOTS = 10  # weights kept along the way, at log-spaced steps
+_SAVE_SHARE = 0.02  # of the time may go into checkpoints …
+_SAVE_SECONDS = 30.0  # … but one is written at least this often
+
+
+def pretrain(
+    config: Config,
+    clips: Clips | str | Path | Sequence[np.ndarray],
+    run_dir: str | Path,
+    steps: int | None = None,
+    device: str = "auto",
+    progress: bool = True,
+    on_step: Callable[[dict[str, float]], None] | None = None,
+    stop: threading.Event | None = None,
+) -> Pretrained:
+    """Pre-train SLICER, or go on with a run that was stopped.
+
+    The run folder explains itself: `config.json`, `metrics.jsonl` (one line a step), `timings.jsonl`,
+    `checkpoints/` (the last two), `snapshots/` (weights along the way), `weights.safetensors` and `curves.png`.
+    On one CPU, with the same number of threads, a run that was stopped or killed and called again ends with the
+    same bits as one that never was.
+
+    Args:
+        config: the settings; see `slicer_lite.config.preset`.
+        clips: any source that `load_clips` takes. Clips that are marked `test` or `validation` are not used,
+            and labels never are.
+        run_dir: made if it is missing; a run in it with other settings or clips is refused.
+        steps: instead of `config.steps`.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        progress: show a bar.
+        on_step: called with each step's metrics; may stop the run by setting `stop`.
+        stop: once set, the run finishes its step, saves, and returns.
+
+    Returns:
+        The trained student as `slicer_lite.load(run_dir)` gives it.
+
+    Raises:
+        ValueError: settings or clips that cannot work, or a folder that holds another run.
+        BlockingIOError: another process is training in this folder.
+        FloatingPointError: the loss is not finite; the last good state is kept.
+        KeyboardInterrupt: after Ctrl-C (or a notebook's stop button), once the state is saved.
+    """
+    if steps is not None:
+        # A preset's warm-up may be longer than a short run.
+        config = config.replace(steps=steps, warmup_steps=min(config.warmup_steps, steps // 10))
+    if config.steps < 1:
+        raise ValueError(f"steps = {config.steps}: a run needs at least one.")
+    where = choose_device(device)
+    chosen = load_clips(clips, progress=progress).for_pretraining()
+    if not len(chosen):
+        raise ValueError("No clip is left to train on: all are marked test or validation.")
+    if config.batch_size > len(chosen):
+        raise ValueError(
+            f"batch_size = {config.batch_size} is more than the {len(chosen)} clips: lower batch_size "
+            f"(--batch-size) to at most {len(chosen)}."
+        )
+    run = Path(run_dir).expanduser()
+    run.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(run / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise BlockingIOError(
+            f"Another process is training in {run}: wait for it, or use another folder."
+        ) from None
+    stop = stop or threading.Event()
+    with lock, _interrupts(stop) as interrupted:
+        _claim(run, config, chosen)
+        training = Training(config, chosen, run, where)
+        if training.step < config.steps:
+            training.run(stop, on_step, progress)
+        if interrupted.is_set():
+            raise KeyboardInterrupt(f"stopped after step {training.step} of {config.steps}; saved in {run}")
+    return load(run)
+
+
+class Training:
+    """A run in progress: model, views, optimiser and the step that they are at."""
+
+    def __init__(self, config: Config, clips: Clips, run: Path, device: torch.device):
+        self.config, self.clips, self.run_dir, self.device = config, clips, run, device
+        with torch.random.fork_rng(devices=[]):  # the caller's random numbers are not disturbed
+            torch.manual_seed(generator(config.seed, 0, "weights").initial_seed())
+            self.model = SLICER(config).to(device)
+        found = load_checkpoint(run / "checkpoints")
+        if found is None:
+            self.step = 0
+            self.views = fit_views(config, clips, device)
+            for network in (self.model.student, self.model.teacher):
+                network.encoder.mean.copy_(self.views.mean)
+                network.encoder.deviation.copy_(self.views.deviation)
+            self.optimizer = self._optimizer()
+            self._snapshot()
+        else:
+            self.step, state = found
+            views = without_prefix("views", state)
+            self.views = TwoViews(
+                config, views["mean"].item(), views["deviation"].item(), views.get("mixer.centroids")
+            ).to(device)
+            load_into(self.views, views)
+            load_into(self.model, without_prefix("model", state))
+            self.optimizer = self._optimizer()
+            load_optimizer_state(self.optimizer, without_prefix("optimizer", state))
+        _cut_after(run / "metrics.jsonl", self.step)
+        self.snapshot_steps = {round(s) for s in np.geomspace(1, config.steps, SNAPSHOTS)}
+
+    def run(
+        self,
+        stop: threading.Event,
+        on_step: Callable[[dict[str, float]], None] | None = None,
+        progress: bool = True,
+    ) -> None:
+        """Train until the last step, or until `stop` is set; then save."""
+        self.model.train()
+        begun, first = time.perf_counter(), self.step
+        saved, cost = begun, 0.0
+        bar = tqdm(
+            total=self.config.steps, initial=self.step, desc="training", unit="step", disable=not progress
+        )
+        with (
+            bar,
+            (self.run_dir / "metrics.jsonl").open("a") as log,
+            (self.run_dir / "timings.jsonl").open("a") as times,
+        ):
+            while self.step < self.config.steps and not stop.is_set():
+                metrics = self.one_step()
+                log.write(json.dumps(metrics) + "\n")
+                bad = {name: value for name, value in metrics.items() if not math.isfinite(value)}
+                if bad:
+                    raise FloatingPointError(
+                        f"Step {self.step}: {', '.join(f'{k} = {v}' for k, v in bad.items())}. The last good "
+                        f"state is kept in {self.run_dir}. Lower learning_rate and begin again in another folder."
+                    )
+                now = time.perf_counter()
+                rate = (self.step - first) * self.config.batch_size / (now - begun)
+                times.write(
+                    json.dumps({"step": self.step, "seconds": now - begun, "clips_per_second": rate}) + "\n"
+                )
+                if self.step in self.snapshot_steps:
+                    self._snapshot()
+                bar.update()
+                bar.set_postfix(loss=f"{metrics['total']:.3f}", clips_per_s=f"{rate:.0f}", refresh=False)
+                for sentence in health.diagnose(metrics):
+                    bar.write(f"step {self.step}: {sentence}")
+                if on_step is not None:
+                    on_step({**metrics, "clips_per_second": rate})
+                if now - saved > min(_SAVE_SECONDS, cost / _SAVE_SHARE):
+                    log.flush()
+                    self.save()
+                    saved = time.perf_counter()
+                    cost = saved - now
+            log.flush()
+            self.save()
+        config, views = self.config, self.views
+        centroids = views.mixer.centroids if config.mixing == "kmix" and views.mixer is not None else None
+        save_weights(self.run_dir / WEIGHTS, self.model.student, centroids, config, self.step)
+        figures.curves(self.run_dir).savefig(self.run_dir / "curves.png", dpi=120)
+
+    def one_step(self) -> dict[str, float]:
+        """Train on one batch. Everything random in it is a function of the seed and the step's number."""
+        config = self.config
+        order = clip_order(len(self.clips), config.batch_size, config.seed, self.step)
+        starts = random_starts(self.clips, order, generator(config.seed, self.step, "window"))
+        waveform = self.clips.windows(order.numpy(), starts.numpy()).to(self.device)
+        inputs = self.views.inputs(waveform)  # (B, 1, 64, 96)
+        view1, view2 = self.views(inputs, config.seed, self.step)
+        rate = learning_rate(config, self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(generator(config.seed, self.step, "dropout").initial_seed())
+            with autocast(config, self.device):
+                losses, outputs = self.model.step(view1, view2, order.to(self.device))
+        losses["total"].backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        metrics = {"step": self.step, **{name: value.item() for name, value in losses.items()}}
+        metrics["learning_rate"] = rate
+        if self.step % HEALTH_EVERY == 0 or self.step in (1, config.steps):
+            metrics |= self._health(*outputs[2:])
+        return metrics
+
+    def save(self) -> None:
+        """Write a checkpoint: everything that the rest of the run depends on."""
+        state = {
+            **with_prefix("model", self.model.state_dict()),
+            **with_prefix("views", self.views.state_dict()),
+            **with_prefix("optimizer", optimizer_state(self.optimizer)),
+        }
+        save_checkpoint(self.run_dir / "checkpoints", self.step, state)
+
+    def _health(self, teacher1: Outputs, teacher2: Outputs) -> dict[str, float]:
+        return {
+            **health.cluster_health(teacher1.assignment),
+            "rank": health.rank_me(teacher1.embedding),
+            "largest_rank": float(min(teacher1.embedding.shape)),
+            "alignment": health.alignment(teacher1.key, teacher2.key),
+            "uniformity": health.uniformity(teacher1.key),
+            "drift": health.drift(self.model.student, self.model.teacher),
+        }
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        config, weights = self.config, self.model.student.parameters()
+        if config.optimizer == "adamw":
+            return torch.optim.AdamW(
+                weights, config.learning_rate, weight_decay=config.weight_decay, fused=True
+            )
+        return torch.optim.SGD(
+            weights, config.learning_rate, config.momentum, weight_decay=config.weight_decay, fused=True
+        )
+
+    def _snapshot(self) -> None:
+        folder = self.run_dir / "snapshots"
+        folder.mkdir(exist_ok=True)
+        path = folder / f"step-{self.step:08d}.safetensors"
+        save_weights(path, self.model.student, None, self.config, self.step)
+
+
+def learning_rate(config: Config, step: int) -> float:
+    """The learning rate of a step: a linear warm-up, then constant or half a cosine down to zero."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    if config.schedule == "constant":
+        return config.learning_rate
+    done = (step - config.warmup_steps) / max(config.steps - config.warmup_steps, 1)
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def read_metrics(run_dir: str | Path) -> list[dict[str, float]]:
+    """The metrics of a run, one dict a step."""
+    path = Path(run_dir) / "metrics.jsonl"
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist: is {run_dir} a run folder?")
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def _claim(run: Path, config: Config, clips: Clips) -> None:
+    """Make the folder this run's, or see that it is."""
+    path = run / "config.json"
+    mine = {"config": config.to_dict(), "clips": {"number": len(clips), "fingerprint": clips.fingerprint()}}
+    if not path.exists():
+        strange = [p.name for p in run.iterdir() if p.name != ".lock"]
+        if strange:
+            raise ValueError(
+                f"{run} holds other things ({', '.join(sorted(strange)[:3])}, …) and no config.json: use an empty "
+                "or new folder for a run."
+            )
+        versions = {
+            "slicer_lite": slicer_lite.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        }
+        write_json(path, {**mine, "versions": versions, "threads": torch.get_num_threads()})
+        return
+    try:
+        theirs = json.loads(path.read_text())
+        before = {**theirs["config"], **{f"clips.{k}": v for k, v in theirs["clips"].items()}}
+    except (json.JSONDecodeError, KeyError, TypeError):
+        raise ValueError(f"{path} is damaged: use another folder for a new run.") from None
+    now = {**mine["config"], **{f"clips.{k}": v for k, v in mine["clips"].items()}}
+    different = [
+        f"{name}: {before.get(name)!r} there, {now.get(name)!r} here"
+        for name in {**before, **now}
+        if before.get(name) != now.get(name)
+    ]
+    if different:
+        raise ValueError(
+            f"{run} holds another run ({'; '.join(different)}). Use another folder, or its settings."
+        )
+
+
+def _cut_after(path: Path, step: int) -> None:
+    """Drop the lines of steps that will be done again."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines(keepends=True):
+        try:
+            if json.loads(line)["step"] > step:
+                break
+        except json.JSONDecodeError:  # the line that a crash cut short
+            break
+        kept.append(line)
+    write_durably(path, "".join(kept).encode())
+
+
+@contextmanager
+def _interrupts(stop: threading.Event) -> Iterator[threading.Event]:
+    """Turn the first Ctrl-C into a request to stop after the step; a second one interrupts at once."""
+    interrupted = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupted  # only the main thread receives signals
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def handler(number: int, frame: Any) -> None:
+        interrupted.set()
+        stop.set()
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, handler)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)

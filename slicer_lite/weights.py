@@ -1,0 +1,110 @@
+"""Trained weights as users pass them on: safetensors, which holds numbers and text and runs no code."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from slicer_lite.config import Config
+from slicer_lite.encoder import Encoder
+from slicer_lite.slicer import Network
+
+WEIGHTS = "weights.safetensors"  # the name inside a run folder
+_FORMAT = "slicer-lite weights 1"
+
+
+@dataclass
+class Pretrained:
+    """A trained student, in evaluation mode, and what belongs to it.
+
+    Attributes:
+        network: encoder and both heads. The encoder carries the statistics of its training data.
+        centroids: `(K, 64)` of k-mix; None if the run did not use it.
+        config: the settings of the run.
+        step: steps trained; 0 for an untrained network.
+    """
+
+    network: Network
+    centroids: Tensor | None
+    config: Config
+    step: int
+
+    @property
+    def encoder(self) -> Encoder:
+        return self.network.encoder
+
+
+def save_weights(path: Path, network: Network, centroids: Tensor | None, config: Config, step: int) -> None:
+    """Write weights to a temporary file, flush it, and rename it to `path`."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    if centroids is not None:
+        tensors["centroids"] = centroids.detach().cpu().contiguous()
+    about = {"format": _FORMAT, "step": str(step), "config": json.dumps(config.to_dict())}
+    temporary = path.with_name(f".{path.name}.unfinished")
+    save_file(tensors, temporary, metadata=about)
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def load(source: str | Path) -> Pretrained:
+    """Load trained weights.
+
+    Args:
+        source: a run folder, or a `.safetensors` file (of a run, or one of its snapshots).
+
+    Raises:
+        FileNotFoundError: there is nothing of that name.
+        ValueError: the file is damaged, or holds something else.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        path = path / WEIGHTS
+        if not path.exists():
+            raise FileNotFoundError(
+                f"{path.parent} holds no {WEIGHTS}: is it a run folder, and has the run been stopped or ended?"
+            )
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist: give a run folder or a .safetensors file.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is not a readable safetensors file: {error}.") from None
+    if about.get("format") != _FORMAT:
+        raise ValueError(
+            f"{path} holds no slicer-lite weights (format {about.get('format')!r}, expected {_FORMAT!r}). "
+            "For checkpoints of LAPE or BYOL-A see Encoder.from_audiontt."
+        )
+    try:
+        config = Config().replace(**json.loads(about["config"]))
+        network = Network(config)
+        centroids = tensors.pop("centroids", None)
+        network.load_state_dict(tensors)
+        step = int(about["step"])
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise ValueError(f"{path} does not fit together: {error}") from None
+    return Pretrained(network.eval().requires_grad_(False), centroids, config, step)
+
+
+def load_encoder(source: str | Path) -> Encoder:
+    """The encoder of `load(source)`, in evaluation mode, with the statistics of its training data."""
+    return load(source).encoder
+
+
+def untrained(like: Pretrained, seed: int = 0) -> Pretrained:
+    """The same network with random weights and the same input statistics: a baseline to measure against."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = Network(like.config)
+    network.encoder.mean.copy_(like.encoder.mean)
+    network.encoder.deviation.copy_(like.encoder.deviation)
+    return Pretrained(network.eval().requires_grad_(False), like.centroids, like.config, 0)
