@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import re
 import warnings
 from pathlib import Path
-from typing import Any
 
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+
+from slicer_lite.files import write_durably
 
 KEPT = 2  # checkpoints
 _NAME = re.compile(r"step-(\d{8})-([0-9a-f]{64})\.safetensors")
@@ -54,31 +53,6 @@ def load_checkpoint(folder: Path) -> tuple[int, dict[str, Tensor]] | None:
     return None
 
 
-def write_durably(path: Path, content: bytes) -> None:
-    """Replace a file's content so that, whatever happens meanwhile, the old or the new content is there."""
-    temporary = path.with_name(f".{path.name}.unfinished")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OSError(error.errno, f"{os.strerror(error.errno or 0)} while writing", str(path)) from None
-    if os.name == "posix":  # elsewhere folders cannot be opened
-        handle = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """`write_durably` for plain values."""
-    write_durably(path, (json.dumps(value, indent=2) + "\n").encode())
-
-
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """An optimiser's tensors by name: `<parameter number>.<name>`."""
     state = optimizer.state_dict()["state"]
@@ -92,12 +66,17 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 def load_optimizer_state(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     """The reverse of `optimizer_state`. Settings (learning rate, …) stay as they are."""
-    whole = optimizer.state_dict()
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         number, _, name = key.partition(".")
+        weight = weights[int(number)]
+        if value.shape == weight.shape:
+            # In the weight's own memory layout: fused optimisers walk through both side by side in memory.
+            value = torch.empty_like(weight, memory_format=torch.preserve_format).copy_(value)
         state.setdefault(int(number), {})[name] = value
-    optimizer.load_state_dict({"state": state, "param_groups": whole["param_groups"]})
+    settings = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": settings})
 
 
 def with_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

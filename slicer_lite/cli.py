@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import warnings
@@ -12,10 +13,10 @@ from typing import Annotated, Literal
 import tyro
 
 from slicer_lite import health
-from slicer_lite.checkpoint import write_json
 from slicer_lite.config import PRESETS, Config
 from slicer_lite.device import choose_device
 from slicer_lite.embed import embed
+from slicer_lite.files import write_json
 from slicer_lite.lape.report import as_text, evaluate
 from slicer_lite.sounds import make_sounds
 from slicer_lite.store import load_clips
@@ -37,7 +38,9 @@ class MakeSounds:
     """Show where in the code an error arose."""
 
     def run(self) -> None:
-        print(f"{self.clips} sounds and their manifest.csv are in {make_sounds(self.out, self.clips, self.seed)}")
+        print(
+            f"{self.clips} sounds and their manifest.csv are in {make_sounds(self.out, self.clips, self.seed)}"
+        )
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,9 @@ class Pretrain:
         )
         for sentence in health.diagnose(last):
             print(sentence)
-        print(f"Weights, metrics and curves.png are there. Next: slicer-lite probe --weights {self.out} --data …")
+        print(
+            f"Weights, metrics and curves.png are there. Next: slicer-lite probe --weights {self.out} --data …"
+        )
 
 
 @dataclass(frozen=True)
@@ -136,6 +141,7 @@ class Probe:
             print(f"All figures are in {out}")
 
 
+COMMANDS = {"make-sounds": MakeSounds, "pretrain": Pretrain, "embed": Embed, "probe": Probe}
 Command = (
     Annotated[MakeSounds, tyro.conf.subcommand("make-sounds")]
     | Annotated[Pretrain, tyro.conf.subcommand("pretrain")]
@@ -155,6 +161,9 @@ def main(arguments: list[str] | None = None) -> None:
         again = f" To go on: slicer-lite {' '.join(arguments)}" if str(stopped) else ""
         print(f"Interrupted: {stopped or 'nothing was saved'}.{again}", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:
+        # Whoever read the output, `head` for one, has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, OSError, FloatingPointError, MemoryError) as error:
         if "--debug" in arguments:
             raise
@@ -164,12 +173,15 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _parse(arguments: list[str]) -> MakeSounds | Pretrain | Embed | Probe:
     """Read the command line; the preset that it names gives the defaults that its help shows."""
-    options = {"prog": "slicer-lite", "config": (tyro.conf.FlagCreatePairsOff,)}
-    name = _value_of("--preset", arguments)
-    if arguments[:1] == ["pretrain"] and name in PRESETS:
-        default = Pretrain(tyro.MISSING, tyro.MISSING, name, settings=PRESETS[name])  # type: ignore[arg-type]
-        return tyro.cli(Command, args=arguments, default=default, **options)  # type: ignore[call-overload]
-    return tyro.cli(Command, args=arguments, **options)  # type: ignore[call-overload]
+    flags = (tyro.conf.FlagCreatePairsOff,)
+    name, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
+    if name not in COMMANDS:  # --help, or a mistake
+        return tyro.cli(Command, args=arguments, prog="slicer-lite", config=flags)
+    prog, preset = f"slicer-lite {name}", _value_of("--preset", rest)
+    if name == "pretrain" and preset in PRESETS:
+        default = Pretrain(tyro.MISSING, tyro.MISSING, preset, settings=PRESETS[preset])  # type: ignore[arg-type]
+        return tyro.cli(Pretrain, args=rest, prog=prog, default=default, config=flags)
+    return tyro.cli(COMMANDS[name], args=rest, prog=prog, config=flags)
 
 
 def _value_of(option: str, arguments: list[str]) -> str | None:

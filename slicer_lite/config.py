@@ -63,7 +63,7 @@ class Config:
     learning_rate: float = 3e-4  # peak [R]
     momentum: float = 0.9  # of SGD [R]
     weight_decay: float = 1e-4  # [R]
-    warmup_steps: int = 0  # linear from zero [R]: none
+    warmup: float = 0.0  # share of the steps in which the learning rate rises from zero [R]: none
     schedule: Literal["constant", "cosine"] = "constant"  # after the warm-up [R]: constant
     batch_size: int = 512  # clips; 4 devices x 128 [R]
     steps: int = 24_400  # 50 passes over about 250,000 clips [R]
@@ -86,10 +86,6 @@ class Config:
             )
         if not (self.instance_weight or self.cluster_weight):
             raise ValueError("instance_weight and cluster_weight are both 0: nothing would be learnt.")
-        if self.steps and self.warmup_steps > self.steps:
-            raise ValueError(
-                f"warmup_steps = {self.warmup_steps} is more than steps = {self.steps}: lower the warm-up."
-            )
 
     def replace(self, **changes: Any) -> Config:
         """A copy with some fields changed; unknown names raise a ValueError that lists the known ones."""
@@ -150,10 +146,10 @@ _ALLOWED: dict[str, tuple[type, Any, str]] = {
     "learning_rate": _above_zero(),
     "momentum": _share(upper_open=True),
     "weight_decay": _at_least(float, 0),
-    "warmup_steps": _at_least(int, 0),
+    "warmup": _share(),
     "schedule": _one_of("constant", "cosine"),
     "batch_size": _at_least(int, 2),
-    "steps": _at_least(int, 0),
+    "steps": _at_least(int, 1),
     "seed": _at_least(int, 0),
     "precision": _one_of("auto", "fp32", "bf16"),
 }
@@ -166,7 +162,7 @@ _SMALL_DATA: dict[str, Any] = {
     "teacher_momentum": 0.99,
     "optimizer": "adamw",
     "learning_rate": 1e-3,
-    "warmup_steps": 20,
+    "warmup": 0.025,
     "schedule": "cosine",
     "batch_size": 256,
     "steps": 800,

@@ -113,7 +113,7 @@ def _read_csv(path: Path, allow_outside: bool) -> Table:
             f"{path}, line {line}: the column {column} is empty there. Fill it or remove the line."
         )
     unique = names.unique()
-    base = path.parent.absolute()
+    base = Path(os.path.abspath(path.parent))  # noqa: PTH100 (absolute() keeps '..')
     files = [_inside(base, name, path, allow_outside) for name in unique]
     labels = pd.DataFrame(
         {

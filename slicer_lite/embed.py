@@ -89,8 +89,12 @@ def mean_over_windows(
     """
     if isinstance(clips, str | Path):
         clips = load_clips(clips)
-    lengths = [len(c) for c in clips] if not isinstance(clips, Clips) else (clips.seconds * 16_000).round()
-    starts = [window_starts(int(length)) for length in lengths]
+    if isinstance(clips, Clips):
+        lengths = clips.lengths.tolist()
+    else:
+        clips = check_waveforms(clips)
+        lengths = [len(clip) for clip in clips]
+    starts = [window_starts(length) for length in lengths]
     owner = np.repeat(np.arange(len(starts)), [len(s) for s in starts])
     logmel = LogMel().to(device)
     total: np.ndarray | None = None
@@ -111,8 +115,6 @@ def _batches(
     clips: Clips | Sequence[np.ndarray], owner: np.ndarray, starts: np.ndarray, batch_size: int
 ) -> Iterator[Tensor]:
     """Float windows `(B, 15200)` in order."""
-    if not isinstance(clips, Clips):
-        clips = check_waveforms(clips)
     for begin in range(0, len(owner), batch_size):
         some = slice(begin, begin + batch_size)
         if isinstance(clips, Clips):

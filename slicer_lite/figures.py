@@ -5,17 +5,23 @@ They are made without pyplot, whose global state widgets and threads disturb.
 
 from __future__ import annotations
 
+import io
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from slicer_lite.config import F_MAX, F_MIN, HOP, SAMPLE_RATE
 
 # Colours that stay apart for colour-blind readers (Okabe and Ito).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
+_MARKERS = ("o", "^", "s")  # where there are more groups than colours
 
 
 def curves(run_dir: str | Path) -> Figure:
@@ -59,3 +65,148 @@ def _band(frequency: float) -> float:
         return 3 * f / 200 if f < 1000 else 15 + 27 * np.log(f / 1000) / np.log(6.4)
 
     return (mel(frequency) - mel(F_MIN)) / (mel(F_MAX) - mel(F_MIN))
+
+
+def sound(waveform: np.ndarray) -> Any:
+    """A player for a notebook: `(S,)` in [-1, 1] at 16 kHz, at its true level, as MP3 to keep files small."""
+    import soundfile
+    from IPython.display import Audio
+
+    content = io.BytesIO()
+    soundfile.write(content, waveform, SAMPLE_RATE, format="MP3")
+    player = Audio(data=content.getvalue())
+    player.mimetype = "audio/mpeg"
+    return player
+
+
+def logmel_grid(
+    pictures: Sequence[np.ndarray], titles: Sequence[str], columns: int = 4, label: str = ""
+) -> Figure:
+    """Log-mels `(64, T)` side by side in rows of `columns`, on one colour scale with `label` as its name."""
+    rows = -(-len(pictures) // columns)
+    figure = Figure(figsize=(2.6 * columns + 1, 2.3 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    low = min(float(np.min(p)) for p in pictures)
+    high = max(float(np.max(p)) for p in pictures)
+    for place, picture, title in zip(axes.flat, pictures, titles, strict=False):
+        show_logmel(place, picture, title, vmin=low, vmax=high)
+        place.images[0].set_interpolation("nearest")  # sharp cells, and PNGs of a quarter of the size
+        place.label_outer()
+    for place in axes.flat[len(pictures) :]:
+        place.set_axis_off()
+    figure.colorbar(axes.flat[0].images[0], ax=axes, label=label, aspect=12 * rows)
+    return figure
+
+
+def show_matrix(
+    axes: Axes,
+    values: np.ndarray,
+    title: str = "",
+    rows: str = "",
+    columns: str = "",
+    framed: Sequence[tuple[int, int]] = (),
+) -> None:
+    """Draw a small matrix `(R, C)` and write its numbers into it.
+
+    Args:
+        rows, columns: names of its axes.
+        framed: (row, column) of the cells to draw a frame around.
+    """
+    values = np.asarray(values)
+    axes.imshow(values, cmap="cividis", aspect="equal")
+    middle = (values.max() + values.min()) / 2
+    for (row, column), value in np.ndenumerate(values):
+        colour = "white" if value < middle else "black"
+        axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=9)
+    for row, column in framed:
+        corner = (column - 0.5, row - 0.5)
+        axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=COLOURS[1], linewidth=3))
+    axes.set_xticks(range(values.shape[1]))
+    axes.set_yticks(range(values.shape[0]))
+    axes.set(title=title, xlabel=columns, ylabel=rows)
+
+
+def show_box(
+    axes: Axes, canvas: np.ndarray, box: Sequence[int], left: int, width: int, title: str = ""
+) -> None:
+    """Draw a crop's canvas `(64, 144)`, where the input lies on it (dashed) and the box that is cut out.
+
+    Args:
+        box: top, left, height, width in bins; row 0 of the canvas is the lowest band.
+        left, width: of the input on the canvas, in frames.
+    """
+    axes.imshow(canvas, origin="lower", aspect="auto", cmap="magma", interpolation="nearest")
+    bottom, begin, height, length = (int(v) for v in box)
+    axes.add_patch(
+        Rectangle((left - 0.5, -0.5), width, len(canvas), fill=False, edgecolor="white", linestyle="--")
+    )
+    cut = Rectangle((begin - 0.5, bottom - 0.5), length, height, fill=False, edgecolor=COLOURS[5])
+    cut.set(linewidth=2.5, clip_on=False)  # it may lie on the canvas's edge
+    axes.add_patch(cut)
+    axes.set(title=title, xlabel="canvas (frames of 10 ms)", ylabel="mel band")
+
+
+def show_groups(axes: Axes, points: np.ndarray, groups: Sequence[str] | np.ndarray, title: str = "") -> None:
+    """Scatter `(N, 2)` points, a colour and a marker for each group; clips without a group are grey."""
+    groups = np.asarray(groups)
+    axes.scatter(points[groups == "", 0], points[groups == "", 1], s=6, color="0.8", linewidth=0)
+    for number, name in enumerate(sorted(set(groups) - {""})):
+        colour, marker = COLOURS[number % len(COLOURS)], _MARKERS[number // len(COLOURS) % len(_MARKERS)]
+        mine = points[groups == name]
+        axes.scatter(mine[:, 0], mine[:, 1], s=12, color=colour, marker=marker, label=name, linewidth=0)
+    axes.legend(frameon=False, fontsize=8, markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5))
+    axes.set(title=title, xticks=[], yticks=[])
+
+
+def probe_bars(results: Mapping[str, Any]) -> Figure:
+    """Accuracies of `slicer_lite.lape.evaluate`, a group of bars for each task, with 95 % intervals."""
+    tasks, names = list(results["tasks"]), list(results["average"])
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    axes = figure.subplots()
+    width = 0.8 / len(names)
+    for number, (name, colour) in enumerate(zip(names, COLOURS, strict=False)):
+        found = [results["tasks"][task][name] for task in tasks]
+        height = np.array([100 * r["accuracy"] for r in found])
+        reach = np.array(
+            [[h - 100 * r["low"], 100 * r["high"] - h] for h, r in zip(height, found, strict=True)]
+        )
+        place = np.arange(len(tasks)) + (number - (len(names) - 1) / 2) * width
+        axes.bar(
+            place,
+            height,
+            width,
+            color=colour,
+            label=name,
+            yerr=reach.clip(0).T,
+            error_kw={"elinewidth": 1, "capsize": 2},
+        )
+    axes.set_xticks(range(len(tasks)), tasks)
+    axes.set(ylabel="test accuracy (%)", ylim=(0, 100))
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(frameon=False, loc="outside upper center", ncols=len(names))
+    return figure
+
+
+def label_curves(found: pd.DataFrame) -> Figure:
+    """Accuracy against labels a class: a panel for each task, a line through the means for each feature set.
+
+    Args:
+        found: a row for each probe; columns `task`, `features`, `labels` (a class) and `accuracy` (0 to 1).
+    """
+    tasks = list(found["task"].unique())
+    figure = Figure(figsize=(5 * len(tasks) + 1, 3.5), layout="constrained")
+    for axes, task in zip(np.atleast_1d(figure.subplots(1, len(tasks))), tasks, strict=True):
+        here = found[found["task"] == task]
+        for name, colour in zip(here["features"].unique(), COLOURS, strict=False):
+            mine = here[here["features"] == name]
+            axes.plot(mine["labels"], 100 * mine["accuracy"], ".", color=colour, alpha=0.5)
+            means = 100 * mine.groupby("labels")["accuracy"].mean()
+            axes.plot(means.index, means, color=colour, label=name)
+        labels = sorted(here["labels"].unique())
+        axes.set_xscale("log")
+        axes.set_xticks(labels, [f"{n:.0f}" for n in labels], minor=False)
+        axes.minorticks_off()
+        axes.set(title=task, xlabel="labels a class", ylabel="test accuracy (%)")
+        axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=9)
+    return figure

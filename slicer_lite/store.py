@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -33,6 +34,7 @@ class Clips:
 
     Attributes:
         paths: `(N,)` where each clip came from (empty names for clips given as arrays).
+        lengths: `(N,)` number of samples of each clip.
         split: `(N,)` train, validation, test or nothing.
         rows: one row for each label that a clip carries: `clip`, `task`, `label`, `split`, `group`.
         skipped: `(path, reason)` of files that could not be read.
@@ -48,7 +50,7 @@ class Clips:
         split: np.ndarray,
         skipped: Sequence[tuple[str, str]] = (),
     ):
-        self._samples, self._first, self._lengths = samples, first, lengths
+        self._samples, self._first, self.lengths = samples, first, lengths
         self.paths, self.rows, self.split, self.skipped = tuple(paths), rows, split, tuple(skipped)
 
     @classmethod
@@ -73,18 +75,18 @@ class Clips:
     def __getitem__(self, clip: int) -> np.ndarray:
         if not -len(self) <= clip < len(self):
             raise IndexError(f"There is no clip {clip}: there are {len(self)}.")
-        begin = self._first[clip] + _lead(self._lengths[clip])
-        return self._samples[begin : begin + self._lengths[clip]].astype(np.float32) / 32768
+        begin = self._first[clip] + _lead(self.lengths[clip])
+        return self._samples[begin : begin + self.lengths[clip]].astype(np.float32) / 32768
 
     @property
     def seconds(self) -> np.ndarray:
         """`(N,)` duration of each clip in seconds."""
-        return self._lengths / SAMPLE_RATE
+        return self.lengths / SAMPLE_RATE
 
     @property
     def room(self) -> np.ndarray:
         """`(N,)` by how many samples a window can be shifted within each clip; 0 for clips of one window."""
-        return np.maximum(self._lengths - WINDOW, 0)
+        return np.maximum(self.lengths - WINDOW, 0)
 
     def windows(self, clips: np.ndarray, starts: np.ndarray) -> torch.Tensor:
         """`(B, 15200)` int16 windows that begin `starts` samples into `clips`.
@@ -117,7 +119,7 @@ class Clips:
         rows = self.rows[self.rows["clip"].isin(which)]
         rows = rows.assign(clip=rows["clip"].map(place)).reset_index(drop=True)
         paths = [self.paths[i] for i in which]
-        return Clips(self._samples, self._first[which], self._lengths[which], paths, rows, self.split[which])
+        return Clips(self._samples, self._first[which], self.lengths[which], paths, rows, self.split[which])
 
     def for_pretraining(self) -> Clips:
         """The clips that no task validates or tests on. Labels play no part in pre-training."""
@@ -125,7 +127,7 @@ class Clips:
 
     def fingerprint(self) -> str:
         """A short hash of what is in the clips, to tell one data set from another."""
-        digest = hashlib.sha256(np.ascontiguousarray(self._lengths).tobytes())
+        digest = hashlib.sha256(np.ascontiguousarray(self.lengths).tobytes())
         # The first window of up to 1,000 clips: enough to tell data sets apart without reading them whole.
         some = np.linspace(0, len(self) - 1, min(len(self), 1000)).astype(int)
         digest.update(self.windows(some, np.zeros(len(some), int)).numpy().tobytes())
@@ -317,18 +319,19 @@ def _build(table: Table, folder: Path, strict: bool, progress: bool) -> None:
 
 
 def _open(table: Table, folder: Path) -> Clips:
-    with np.load(folder / "index.npz") as index:
-        kept, lengths = index["kept"], index["lengths"]
-    samples = np.memmap(folder / "waveforms.i16", dtype="<i2", mode="r")
-    expected = int(np.maximum(lengths, WINDOW).sum())
-    if len(samples) != expected:
+    try:
+        with np.load(folder / "index.npz", allow_pickle=False) as index:
+            kept, lengths = index["kept"], index["lengths"]
+        skipped = [(path, reason) for path, reason in json.loads((folder / "skipped.json").read_text())]
+        samples = np.memmap(folder / "waveforms.i16", dtype="<i2", mode="r")
+        if len(samples) != int(np.maximum(lengths, WINDOW).sum()):
+            raise ValueError(f"it holds {len(samples):,} samples, not as many as its index says")
+    except (ValueError, OSError, KeyError, BadZipFile) as error:
         raise ValueError(
-            f"The store {folder} is damaged ({len(samples):,} samples instead of {expected:,}): delete that "
-            "folder, and it will be made again."
-        )
+            f"The store {folder} is damaged ({error}): delete that folder, and it will be made again."
+        ) from None
     place = pd.Series(np.arange(len(kept)), index=kept)
     rows = table.labels[table.labels["clip"].isin(kept)]
     rows = rows.assign(clip=rows["clip"].map(place)).reset_index(drop=True)
     paths = [table.paths[i] for i in kept]
-    skipped = [(path, reason) for path, reason in json.loads((folder / "skipped.json").read_text())]
     return Clips(samples, _layout(lengths), lengths, paths, rows, table.split[kept], skipped)

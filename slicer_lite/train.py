@@ -28,11 +28,10 @@ from slicer_lite.checkpoint import (
     save_checkpoint,
     with_prefix,
     without_prefix,
-    write_durably,
-    write_json,
 )
 from slicer_lite.config import Config
 from slicer_lite.device import autocast, choose_device
+from slicer_lite.files import write_durably, write_json
 from slicer_lite.randomness import clip_order, generator
 from slicer_lite.slicer import SLICER, Outputs
 from slicer_lite.store import Clips, load_clips
@@ -83,10 +82,7 @@ def pretrain(
         KeyboardInterrupt: after Ctrl-C (or a notebook's stop button), once the state is saved.
     """
     if steps is not None:
-        # A preset's warm-up may be longer than a short run.
-        config = config.replace(steps=steps, warmup_steps=min(config.warmup_steps, steps // 10))
-    if config.steps < 1:
-        raise ValueError(f"steps = {config.steps}: a run needs at least one.")
+        config = config.replace(steps=steps)
     where = choose_device(device)
     chosen = load_clips(clips, progress=progress).for_pretraining()
     if not len(chosen):
@@ -167,12 +163,6 @@ class Training:
             while self.step < self.config.steps and not stop.is_set():
                 metrics = self.one_step()
                 log.write(json.dumps(metrics) + "\n")
-                bad = {name: value for name, value in metrics.items() if not math.isfinite(value)}
-                if bad:
-                    raise FloatingPointError(
-                        f"Step {self.step}: {', '.join(f'{k} = {v}' for k, v in bad.items())}. The last good "
-                        f"state is kept in {self.run_dir}. Lower learning_rate and begin again in another folder."
-                    )
                 now = time.perf_counter()
                 rate = (self.step - first) * self.config.batch_size / (now - begun)
                 times.write(
@@ -188,6 +178,7 @@ class Training:
                     on_step({**metrics, "clips_per_second": rate})
                 if now - saved > min(_SAVE_SECONDS, cost / _SAVE_SHARE):
                     log.flush()
+                    times.flush()
                     self.save()
                     saved = time.perf_counter()
                     cost = saved - now
@@ -213,18 +204,29 @@ class Training:
             torch.manual_seed(generator(config.seed, self.step, "dropout").initial_seed())
             with autocast(config, self.device):
                 losses, outputs = self.model.step(view1, view2, order.to(self.device))
+        parts = {name: value.item() for name, value in losses.items()}
+        if not math.isfinite(parts["total"]):
+            raise FloatingPointError(
+                f"Step {self.step + 1}: {', '.join(f'{name} = {value}' for name, value in parts.items())}. "
+                + self._last_good()
+            )
         losses["total"].backward()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        metrics = {"step": self.step, **{name: value.item() for name, value in losses.items()}}
-        metrics["learning_rate"] = rate
+        metrics = {"step": self.step, **parts, "learning_rate": rate}
         if self.step % HEALTH_EVERY == 0 or self.step in (1, config.steps):
             metrics |= self._health(*outputs[2:])
         return metrics
 
     def save(self) -> None:
-        """Write a checkpoint: everything that the rest of the run depends on."""
+        """Write a checkpoint: everything that the rest of the run depends on.
+
+        Raises:
+            FloatingPointError: the weights are not finite; the checkpoints from before that are kept.
+        """
+        if not all(weight.isfinite().all() for weight in self.model.student.parameters()):
+            raise FloatingPointError(f"Step {self.step}: the weights are not finite. {self._last_good()}")
         state = {
             **with_prefix("model", self.model.state_dict()),
             **with_prefix("views", self.views.state_dict()),
@@ -241,6 +243,12 @@ class Training:
             "uniformity": health.uniformity(teacher1.key),
             "drift": health.drift(self.model.student, self.model.teacher),
         }
+
+    def _last_good(self) -> str:
+        return (
+            f"The last good state is in {self.run_dir / 'checkpoints'}. Lower learning_rate and begin again in "
+            "another folder."
+        )
 
     def _optimizer(self) -> torch.optim.Optimizer:
         config, weights = self.config, self.model.student.parameters()
@@ -261,12 +269,12 @@ class Training:
 
 def learning_rate(config: Config, step: int) -> float:
     """The learning rate of a step: a linear warm-up, then constant or half a cosine down to zero."""
-    if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
+    rising = config.warmup * config.steps  # steps
+    if step < rising:
+        return config.learning_rate * (step + 1) / (rising + 1)
     if config.schedule == "constant":
         return config.learning_rate
-    done = (step - config.warmup_steps) / max(config.steps - config.warmup_steps, 1)
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - rising) / (config.steps - rising)))
 
 
 def read_metrics(run_dir: str | Path) -> list[dict[str, float]]:
@@ -298,7 +306,7 @@ def _claim(run: Path, config: Config, clips: Clips) -> None:
     try:
         theirs = json.loads(path.read_text())
         before = {**theirs["config"], **{f"clips.{k}": v for k, v in theirs["clips"].items()}}
-    except (json.JSONDecodeError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):  # ValueError: neither JSON nor text
         raise ValueError(f"{path} is damaged: use another folder for a new run.") from None
     now = {**mine["config"], **{f"clips.{k}": v for k, v in mine["clips"].items()}}
     different = [
@@ -317,14 +325,16 @@ def _cut_after(path: Path, step: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text().splitlines(keepends=True):
+    lines = path.read_text(errors="replace").splitlines(keepends=True)
+    for line in lines:
         try:
             if json.loads(line)["step"] > step:
                 break
         except json.JSONDecodeError:  # the line that a crash cut short
             break
         kept.append(line)
-    write_durably(path, "".join(kept).encode())
+    if len(kept) < len(lines):
+        write_durably(path, "".join(kept).encode())
 
 
 @contextmanager

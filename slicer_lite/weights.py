@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from slicer_lite.config import Config
 from slicer_lite.encoder import Encoder
+from slicer_lite.files import write_durably
 from slicer_lite.slicer import Network
 
 WEIGHTS = "weights.safetensors"  # the name inside a run folder
-_FORMAT = "slicer-lite weights 1"
+_ABOUT = "slicer-lite"  # the entry of the file's description
+_FORMAT = "weights 1"
 
 
 @dataclass
@@ -42,16 +43,13 @@ class Pretrained:
 
 
 def save_weights(path: Path, network: Network, centroids: Tensor | None, config: Config, step: int) -> None:
-    """Write weights to a temporary file, flush it, and rename it to `path`."""
+    """Write weights as one file of tensors and their description; see `slicer_lite.files.write_durably`."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     if centroids is not None:
         tensors["centroids"] = centroids.detach().cpu().contiguous()
-    about = {"format": _FORMAT, "step": str(step), "config": json.dumps(config.to_dict())}
-    temporary = path.with_name(f".{path.name}.unfinished")
-    save_file(tensors, temporary, metadata=about)
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    about = {"format": _FORMAT, "step": step, "config": config.to_dict()}
+    # One entry: safetensors writes several in no fixed order, and equal weights should be equal files.
+    write_durably(path, safetensors.torch.save(tensors, {_ABOUT: json.dumps(about)}))
 
 
 def load(source: str | Path) -> Pretrained:
@@ -75,9 +73,9 @@ def load(source: str | Path) -> Pretrained:
         raise FileNotFoundError(f"{path} does not exist: give a run folder or a .safetensors file.")
     try:
         with safe_open(path, framework="pt") as file:
-            about = file.metadata() or {}
+            about = json.loads((file.metadata() or {}).get(_ABOUT, "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is not a readable safetensors file: {error}.") from None
     if about.get("format") != _FORMAT:
         raise ValueError(
@@ -85,8 +83,8 @@ def load(source: str | Path) -> Pretrained:
             "For checkpoints of LAPE or BYOL-A see Encoder.from_audiontt."
         )
     try:
-        config = Config().replace(**json.loads(about["config"]))
-        network = Network(config)
+        config = Config().replace(**about["config"])
+        network = _new_network(config, seed=0)
         centroids = tensors.pop("centroids", None)
         network.load_state_dict(tensors)
         step = int(about["step"])
@@ -102,9 +100,14 @@ def load_encoder(source: str | Path) -> Encoder:
 
 def untrained(like: Pretrained, seed: int = 0) -> Pretrained:
     """The same network with random weights and the same input statistics: a baseline to measure against."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = Network(like.config)
+    network = _new_network(like.config, seed)
     network.encoder.mean.copy_(like.encoder.mean)
     network.encoder.deviation.copy_(like.encoder.deviation)
     return Pretrained(network.eval().requires_grad_(False), like.centroids, like.config, 0)
+
+
+def _new_network(config: Config, seed: int) -> Network:
+    """A network with weights drawn by `seed`; the caller's random numbers are not disturbed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Network(config)

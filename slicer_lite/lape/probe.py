@@ -84,7 +84,7 @@ def linear_probe(
     if not (np.isfinite(train_x).all() and np.isfinite(test_x).all()):
         raise ValueError("Features must be finite: some are NaN or infinite.")
     if len(set(y)) < 2:
-        raise ValueError(f"A probe needs at least two classes; the train split has only {y[0]!r}.")
+        raise ValueError(f"A probe needs at least two classes; the train split has only '{y[0]}'.")
     unseen = sorted(set(true) - set(y))
     if unseen:
         raise ValueError(f"The test split has labels that the train split lacks: {', '.join(unseen[:5])}.")

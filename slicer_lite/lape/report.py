@@ -54,7 +54,8 @@ def evaluate(
     names = [*features, MAJORITY]
     return {
         "tasks": {
-            task: {name: accuracy.to_dict() for name, accuracy in row.items()} for task, row in results.items()
+            task: {name: accuracy.to_dict() for name, accuracy in row.items()}
+            for task, row in results.items()
         },
         "average": {name: float(np.mean([row[name].accuracy for row in results.values()])) for name in names},
         "about": {
@@ -80,10 +81,16 @@ def as_text(results: Mapping[str, Any]) -> str:
     columns = [max(len(name), 20) for name in names]
     lines = [" " * width + "  " + "  ".join(n.rjust(c) for n, c in zip(names, columns, strict=True))]
     for task, row in results["tasks"].items():
-        cells = [f"{100 * r['accuracy']:.1f} ({100 * r['low']:.1f} to {100 * r['high']:.1f})" for r in row.values()]
-        lines.append(task.ljust(width) + "  " + "  ".join(c.rjust(w) for c, w in zip(cells, columns, strict=True)))
+        cells = [
+            f"{100 * r['accuracy']:.1f} ({100 * r['low']:.1f} to {100 * r['high']:.1f})" for r in row.values()
+        ]
+        lines.append(
+            task.ljust(width) + "  " + "  ".join(c.rjust(w) for c, w in zip(cells, columns, strict=True))
+        )
     cells = [f"{100 * value:.1f}" for value in results["average"].values()]
-    lines.append("average".ljust(width) + "  " + "  ".join(c.rjust(w) for c, w in zip(cells, columns, strict=True)))
+    lines.append(
+        "average".ljust(width) + "  " + "  ".join(c.rjust(w) for c, w in zip(cells, columns, strict=True))
+    )
     return "\n".join(lines)
 
 
@@ -94,7 +101,9 @@ def _probe_task(
     train, test = rows[rows["split"] == "train"], rows[rows["split"] == "test"]
     groups = train["group"] if (train["group"] != "").all() else None
     results = {
-        name: linear_probe(x[train["clip"]], train["label"], x[test["clip"]], test["label"], groups, seed=seed)
+        name: linear_probe(
+            x[train["clip"]], train["label"], x[test["clip"]], test["label"], groups, seed=seed
+        )
         for name, x in features.items()
     }
     return {**results, MAJORITY: majority(train["label"], test["label"])}

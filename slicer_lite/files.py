@@ -1,0 +1,37 @@
+"""Writing files such that a crash, a full disk or a pulled plug never leaves half of one."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Replace a file's content so that, whatever happens meanwhile, the old or the new content is there.
+
+    Raises:
+        OSError: names the file and the reason, such as a full disk; the old content is untouched.
+    """
+    temporary = path.with_name(f".{path.name}.unfinished")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OSError(error.errno, f"{os.strerror(error.errno or 0)} while writing", str(path)) from None
+    if os.name == "posix":  # elsewhere folders cannot be opened
+        handle = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """`write_durably` for plain values."""
+    write_durably(path, (json.dumps(value, indent=2) + "\n").encode())

@@ -1,0 +1,75 @@
+"""What several test files use."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hypothesis import settings
+
+import slicer_lite as sl
+
+settings.register_profile("quiet", deadline=None, max_examples=25, print_blob=True)
+settings.load_profile("quiet")
+
+RECORDINGS = Path(__file__).parents[2] / "shared" / "data" / "recordings"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory):
+    """Tests decode into a cache of their own, never into the user's."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("SLICER_LITE_CACHE", str(tmp_path_factory.mktemp("cache")))
+    yield
+    patch.undo()
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def recordings():
+    """The real recordings that the project is developed on."""
+    if not (RECORDINGS / "manifest.csv").exists():
+        pytest.skip(f"the real recordings are not there ({RECORDINGS})")
+    return RECORDINGS
+
+
+@pytest.fixture(scope="session")
+def tones(tmp_path_factory) -> Path:
+    """A folder with a manifest: 48 clips of noisy tones, two labels, train and test."""
+    folder = tmp_path_factory.mktemp("tones")
+    rng = np.random.default_rng(0)
+    with (folder / "manifest.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "task", "label", "split", "group"])
+        for number in range(48):
+            low = number % 2 == 0
+            length = int(rng.integers(8_000, 40_000))
+            pitch = rng.uniform(200, 400) if low else rng.uniform(1500, 3000)
+            samples = 0.3 * np.sin(2 * np.pi * pitch * np.arange(length) / 16_000)
+            samples += 0.02 * rng.standard_normal(length)
+            soundfile.write(folder / f"{number}.wav", samples, 16_000)
+            split = "test" if number >= 32 else "train"
+            writer.writerow([f"{number}.wav", "pitch", "low" if low else "high", split, f"g{number // 2}"])
+    return folder
+
+
+@pytest.fixture
+def minute() -> sl.Config:
+    """Settings so small that a step takes milliseconds."""
+    return sl.preset(
+        "tiny",
+        channels=4,
+        dim=16,
+        clusters=4,
+        queue=64,
+        mix_memory=32,
+        batch_size=8,
+        steps=12,
+        precision="fp32",
+    )

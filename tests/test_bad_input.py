@@ -1,0 +1,359 @@
+"""What a person sees when an input is bad: the documentation of every refusal, and its test.
+
+Each case makes an input in an empty folder and says what the message must contain. No case may show a
+traceback on the command line, and none may harm what was there before.
+"""
+
+import os
+import re
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import slicer_lite as sl
+from slicer_lite.cli import main
+
+
+def wav(path, samples=None, rate=16_000, **options):
+    soundfile.write(path, np.zeros(16_000) if samples is None else samples, rate, **options)
+
+
+def with_good(folder):
+    """A clip that can be read, beside the bad one."""
+    wav(folder / "good.wav", 0.1 * np.random.default_rng(0).standard_normal(16_000))
+
+
+# --- Files that cannot be read: named and skipped, or an error with strict -------------------------------
+
+
+def truncated_header(folder):
+    wav(folder / "bad.wav")
+    (folder / "bad.wav").write_bytes((folder / "bad.wav").read_bytes()[:20])
+
+
+def header_only(folder):
+    wav(folder / "bad.wav", np.zeros(0))
+
+
+def zero_bytes(folder):
+    (folder / "bad.wav").write_bytes(b"")
+
+
+def not_a_number(folder):
+    wav(folder / "bad.wav", np.array([0.0, np.nan] * 8000), subtype="FLOAT")
+
+
+def infinity(folder):
+    wav(folder / "bad.wav", np.array([0.0, np.inf] * 8000), subtype="FLOAT")
+
+
+def text_called_wav(folder):
+    (folder / "bad.wav").write_text("This is a letter, not a sound.\n" * 50)
+
+
+def folder_called_wav(folder):
+    (folder / "manifest.csv").write_text("path\ngood.wav\nbad.wav\n")
+    (folder / "bad.wav").mkdir()
+
+
+def listed_but_missing(folder):
+    (folder / "manifest.csv").write_text("path\ngood.wav\nbad.wav\n")
+
+
+def link_to_itself(folder):
+    (folder / "bad.wav").symlink_to(folder / "bad.wav")
+
+
+def name_too_long(folder):
+    (folder / "manifest.csv").write_text(f"path\ngood.wav\n{'bad' * 200}.wav\n")
+
+
+def huge_claim(folder):
+    """A RIFF header that declares 2**31 bytes of samples which are not there, as a decoder would believe it."""
+    wav(folder / "bad.flac", np.zeros(16_000), format="FLAC")
+    content = bytearray((folder / "bad.flac").read_bytes())
+    content[21] |= 0x0F  # the upper bits of STREAMINFO's number of samples: now 64 billion
+    (folder / "bad.flac").write_bytes(bytes(content))
+
+
+UNREADABLE = {
+    truncated_header: "not readable as audio",
+    header_only: "holds no samples",
+    zero_bytes: "empty \\(0 bytes\\)",
+    not_a_number: "not finite",
+    infinity: "not finite",
+    text_called_wav: "not readable as audio",
+    folder_called_wav: "a folder, not a file",
+    listed_but_missing: "no such file",
+    link_to_itself: "no such file|symbolic links",
+    name_too_long: "no such file|File name too long",
+    huge_claim: "declares .* samples .* cut it into shorter files",
+}
+
+
+@pytest.mark.parametrize("case", UNREADABLE, ids=lambda case: case.__name__)
+def test_unreadable_files_are_named_and_skipped(tmp_path, case):
+    with_good(tmp_path)
+    case(tmp_path)
+    with pytest.warns(UserWarning, match="1 of 2 files could not be read.*bad") as caught:
+        clips = sl.load_clips(tmp_path, progress=False)
+    assert [path.name for path in clips.paths] == ["good.wav"]
+    assert re.search(UNREADABLE[case], str(caught[0].message))
+
+
+@pytest.mark.parametrize("case", UNREADABLE, ids=lambda case: case.__name__)
+def test_unreadable_files_are_errors_with_strict(tmp_path, case):
+    with_good(tmp_path)
+    case(tmp_path)
+    with pytest.raises(ValueError, match=f"bad.*({UNREADABLE[case]})"):
+        sl.load_clips(tmp_path, strict=True, progress=False)
+
+
+# --- Odd files that are fine ------------------------------------------------------------------------------
+
+
+def one_sample(folder):
+    wav(folder / "odd.wav", np.array([0.5]))
+
+
+def silence(folder):
+    wav(folder / "odd.wav", np.zeros(16_000))
+
+
+def direct_current(folder):
+    wav(folder / "odd.wav", np.full(16_000, 0.5))
+
+
+def clipped(folder):
+    wav(folder / "odd.wav", np.sign(np.sin(np.arange(16_000.0))))
+
+
+def truncated_samples(folder):
+    wav(folder / "odd.wav", 0.1 * np.ones(16_000))
+    (folder / "odd.wav").write_bytes((folder / "odd.wav").read_bytes()[:9_000])
+
+
+def declares_too_much(folder):
+    wav(folder / "odd.wav", 0.1 * np.ones(16_000))
+    content = bytearray((folder / "odd.wav").read_bytes())
+    content[40:44] = struct.pack("<I", 2**31)
+    (folder / "odd.wav").write_bytes(bytes(content))
+
+
+def wrong_extension(folder):
+    wav(folder / "odd.mp3", format="FLAC")
+
+
+def unicode_name(folder):
+    wav(folder / "odd 名前 🎵.wav")
+
+
+ODD = [
+    one_sample,
+    silence,
+    direct_current,
+    clipped,
+    truncated_samples,
+    declares_too_much,
+    wrong_extension,
+    unicode_name,
+]
+
+
+@pytest.mark.parametrize("case", ODD, ids=lambda case: case.__name__)
+def test_odd_files_are_read_and_embedded(tmp_path, case):
+    case(tmp_path)
+    clips = sl.load_clips(tmp_path, strict=True, progress=False)
+    embedding = sl.embed(sl.Encoder(channels=4, dim=8), clips)
+    assert embedding.shape == (1, 8)
+    assert np.isfinite(embedding).all()
+
+
+# --- Sources and tables that cannot be used ---------------------------------------------------------------
+
+
+def missing_folder(folder):
+    return folder / "nowhere"
+
+
+def empty_folder(folder):
+    return folder
+
+
+def single_file(folder):
+    with_good(folder)
+    return folder / "good.wav"
+
+
+def only_bad_files(folder):
+    zero_bytes(folder)
+    return folder
+
+
+def manifest_is_a_folder(folder):
+    (folder / "manifest.csv").mkdir()
+    return folder
+
+
+def table(text):
+    def case(folder):
+        with_good(folder)
+        (folder / "list.csv").write_bytes(text.encode() if isinstance(text, str) else text)
+        return folder / "list.csv"
+
+    return case
+
+
+SOURCES = {
+    "missing folder": (missing_folder, "does not exist"),
+    "empty folder": (empty_folder, "holds no audio file"),
+    "a single file": (single_file, "neither a folder nor a .csv"),
+    "only bad files": (only_bad_files, "None of the 1 files could be read"),
+    "manifest.csv is a folder": (manifest_is_a_folder, "is not a file"),
+    "empty CSV": (table(""), "is empty"),
+    "header only": (table("path,label\n"), "lists no clips"),
+    "no path column": (table("name,label\ngood.wav,x\n"), "has the columns name, label; one of path, files"),
+    "semicolons": (table("path;label\ngood.wav;x\n"), "separated by something else"),
+    "ragged rows": (table("path,label\ngood.wav,x\na,b,c,d\n"), "cannot be read as comma-separated"),
+    "not UTF-8": (table(b"path\n\xff\xfe.wav\n"), "cannot be read as comma-separated UTF-8"),
+    "empty path": (table("path,label\ngood.wav,x\n,y\n"), "line 3: the column path is empty"),
+    "unknown split": (table("path,label,split\ngood.wav,x,dev\n"), "unknown split 'dev'"),
+    "contradiction": (table("path,label\ngood.wav,x\ngood.wav,y\n"), "contradicting rows"),
+    "path leads out": (table("path\n../../etc/passwd\n"), "leads out of"),
+    "absolute path": (table("path\n/etc/passwd\n"), "leads out of"),
+}
+
+
+@pytest.mark.parametrize("case", SOURCES)
+def test_unusable_sources_are_explained(tmp_path, case):
+    make, message = SOURCES[case]
+    source = make(tmp_path)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        sl.load_clips(source, progress=False)
+
+
+@pytest.mark.parametrize("case", SOURCES)
+def test_the_command_line_says_so_in_one_line_and_no_traceback(tmp_path, capsys, case):
+    source = SOURCES[case][0](tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(["pretrain", "--data", str(source), "--out", str(tmp_path / "run")])
+    assert ended.value.code == 1
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith("Error: ")
+    assert "Traceback" not in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_repeated_rows_are_read_once(tmp_path):
+    source = table("path,label\ngood.wav,x\ngood.wav,x\n")(tmp_path)
+    assert len(sl.load_clips(source, progress=False).rows) == 1
+
+
+def test_paths_may_leave_the_folder_when_allowed(tmp_path):
+    with_good(tmp_path)
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "list.csv").write_text("path\n../good.wav\n")
+    assert len(sl.load_clips(tmp_path / "lists" / "list.csv", allow_outside=True, progress=False)) == 1
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="permissions do not bind this user")
+def test_a_file_without_permission_is_named(tmp_path):
+    with_good(tmp_path)
+    wav(tmp_path / "bad.wav")
+    (tmp_path / "bad.wav").chmod(0)
+    with pytest.warns(UserWarning, match="1 of 2 files could not be read"):
+        assert len(sl.load_clips(tmp_path, progress=False)) == 1
+
+
+@pytest.mark.parametrize(
+    ("waveforms", "message"),
+    [
+        ([], "the list is empty"),
+        ([np.zeros((2, 100))], "1-D float array"),
+        ([np.zeros(100, np.int16)], "1-D float array"),
+        ([np.zeros(0)], "at least one sample"),
+        ([np.zeros(100), np.full(100, np.nan)], "Clip 1: samples must be finite"),
+        ([np.full(100, 1.5)], "lie in \\[-1, 1\\]; its peak is 1.5"),
+    ],
+)
+def test_arrays_that_are_no_clips(waveforms, message):
+    with pytest.raises(ValueError, match=message):
+        sl.embed(sl.Encoder(channels=4, dim=8), waveforms)
+
+
+# --- Settings that cannot work ----------------------------------------------------------------------------
+
+SETTINGS = {
+    "negative": ({"batch_size": -4}, "batch_size = -4: it must be a whole number of at least 2"),
+    "not whole": ({"queue": 10.5}, "queue = 10.5: it must be a whole number"),
+    "not a number": ({"learning_rate": float("nan")}, "learning_rate = nan"),
+    "infinite": ({"temperature": float("inf")}, "temperature = inf"),
+    "zero": ({"temperature": 0.0}, "temperature = 0.0: it must be a number above 0"),
+    "above one": ({"mix_ratio": 1.5}, "mix_ratio = 1.5: it must be a number from 0 to 1"),
+    "unknown mixing": ({"mixing": "cutmix"}, "one of kmix, mixup, none"),
+    "text": ({"dim": "big"}, "dim = 'big'"),
+    "no loss": ({"instance_weight": 0.0, "cluster_weight": 0.0}, "nothing would be learnt"),
+    "canvas": ({"crop_max": 0.8}, "crop_max = 0.8: it must be at least 1"),
+    "unknown name": ({"learning_speed": 1}, "no setting 'learning_speed'"),
+}
+
+
+@pytest.mark.parametrize("case", SETTINGS)
+def test_settings_that_cannot_work_are_refused_at_once(case):
+    changes, message = SETTINGS[case]
+    with pytest.raises(ValueError, match=message):
+        sl.preset("tiny", **changes)
+
+
+def test_unknown_preset_lists_the_known():
+    with pytest.raises(ValueError, match="'huge'. The presets are: tiny, small, paper"):
+        sl.preset("huge")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 33}, "batch_size = 33 is more than the 32 clips"),
+        ({"mix_centroids": 40}, "needs at least 40 vectors"),
+    ],
+)
+def test_settings_that_do_not_fit_the_data(tones, tmp_path, minute, changes, message):
+    with pytest.raises(ValueError, match=message):
+        sl.pretrain(minute.replace(**changes), tones, tmp_path / "run", progress=False)
+
+
+def test_silence_cannot_be_trained_on(tmp_path, minute):
+    clips = [np.zeros(16_000)] * 10
+    with pytest.raises(ValueError, match="All clips sound alike"):
+        sl.pretrain(minute, clips, tmp_path / "run", progress=False)
+
+
+@pytest.mark.parametrize(("device", "message"), [("tpu9", "Unknown device"), ("cuda:7", "is not there")])
+def test_devices_that_are_not_there(tones, tmp_path, minute, device, message):
+    with pytest.raises(ValueError, match=message):
+        sl.pretrain(minute, tones, tmp_path / "run", device=device, progress=False)
+
+
+def test_a_test_split_only_leaves_nothing_to_train_on(tmp_path, minute):
+    with_good(tmp_path)
+    (tmp_path / "list.csv").write_text("path,label,split\ngood.wav,x,test\n")
+    with pytest.raises(ValueError, match="No clip is left to train on"):
+        sl.pretrain(minute, tmp_path / "list.csv", tmp_path / "run", progress=False)
+
+
+def test_a_folder_with_other_things_is_no_run_folder(tones, tmp_path, minute):
+    (tmp_path / "thesis.txt").write_text("three years of work")
+    with pytest.raises(ValueError, match=r"holds other things \(thesis.txt"):
+        sl.pretrain(minute, tones, tmp_path, progress=False)
+    assert Path(tmp_path / "thesis.txt").read_text() == "three years of work"
+
+
+def test_a_run_with_other_settings_is_refused_and_stays(tones, tmp_path, minute):
+    sl.pretrain(minute, tones, tmp_path / "run", steps=2, progress=False)
+    weights = (tmp_path / "run" / "weights.safetensors").read_bytes()
+    with pytest.raises(ValueError, match="holds another run \\(temperature: 0.1 there, 0.2 here\\)"):
+        sl.pretrain(minute.replace(temperature=0.2), tones, tmp_path / "run", steps=2, progress=False)
+    assert (tmp_path / "run" / "weights.safetensors").read_bytes() == weights

@@ -1,0 +1,88 @@
+"""The command line as a person types it."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from slicer_lite.cli import main
+
+SMALL = "--channels 4 --dim 16 --clusters 4 --queue 64 --mix-memory 32 --batch-size 8 --steps 4".split()  # noqa: SIM905
+
+
+def test_pretrain_probe_embed(tones, tmp_path, capsys):
+    run = tmp_path / "run"
+    main(["pretrain", "--data", str(tones), "--preset", "tiny", "--out", str(run), *SMALL])
+    said = capsys.readouterr()
+    assert "4 steps" in said.out
+    assert "training: 100%" in said.err
+    main(["probe", "--weights", str(run), "--data", str(tones), "--json", str(tmp_path / "out.json")])
+    assert "mel mean + deviation" in capsys.readouterr().out
+    results = json.loads((tmp_path / "out.json").read_text())
+    assert results["tasks"]["pitch"]["majority class"]["accuracy"] == 0.5
+    main(["embed", "--weights", str(run), "--data", str(tones), "--out", str(tmp_path / "e.npz")])
+    with np.load(tmp_path / "e.npz", allow_pickle=False) as file:
+        assert file["embeddings"].shape == (48, 16)
+        assert file["paths"][0].endswith(".wav")
+
+
+def test_results_are_never_overwritten(tones, tmp_path, capsys):
+    (tmp_path / "out.json").write_text("precious")
+    with pytest.raises(SystemExit) as ended:
+        main(
+            ["probe", "--weights", str(tmp_path), "--data", str(tones), "--json", str(tmp_path / "out.json")]
+        )
+    assert ended.value.code == 1
+    assert "is there already" in capsys.readouterr().err
+    assert (tmp_path / "out.json").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["pretrain", "--data", "x", "--out", "y", "--preset", "huge"], 2, "huge"),
+        (["pretrain", "--data", "x", "--out", "y", "--batch-size", "-1"], 2, "batch_size = -1: it must be"),
+        (["pretrain", "--data", "x", "--out", "y", "--seed", "one"], 2, "one"),
+        (["train"], 2, "train"),
+        (["probe", "--weights", "nowhere", "--data", "sounds"], 1, "nowhere does not exist"),
+    ],
+)
+def test_misuse_is_explained(arguments, code, said, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == code
+    message = capsys.readouterr().err
+    assert said in message
+    assert "Traceback" not in message
+
+
+def test_debug_shows_where(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        main(["pretrain", "--data", str(tmp_path / "no"), "--out", str(tmp_path / "run"), "--debug"])
+
+
+def test_help_shows_the_defaults_of_the_preset(capsys):
+    for preset, batch in (("tiny", 256), ("paper", 512)):
+        with pytest.raises(SystemExit):
+            main(["pretrain", "--preset", preset, "--help"])
+        assert f"(default: {batch})" in capsys.readouterr().out
+
+
+def test_python_dash_m():
+    done = subprocess.run(
+        [sys.executable, "-m", "slicer_lite", "--help"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0
+    assert "pretrain" in done.stdout
+
+
+def test_importing_the_package_leaves_the_heavy_libraries_alone():
+    code = (
+        "import sys, slicer_lite; heavy = 'umap jupyterlab torchvision IPython matplotlib.pyplot'.split(); "
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "[]", done.stderr

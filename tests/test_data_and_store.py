@@ -1,0 +1,170 @@
+"""From files of any kind to windows: nothing is lost, nothing is invented."""
+
+import os
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import slicer_lite as sl
+from slicer_lite.config import WINDOW
+from slicer_lite.data import read_table
+from slicer_lite.store import Clips, decode
+
+
+def tone(seconds=1.0, rate=16_000, pitch=440.0, level=0.5):
+    return level * np.sin(2 * np.pi * pitch * np.arange(int(seconds * rate)) / rate)
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "channels", "subtype"),
+    [
+        ("a.wav", 16_000, 1, "PCM_16"),
+        ("a.wav", 16_000, 1, "PCM_U8"),
+        ("a.wav", 44_100, 2, "PCM_24"),
+        ("a.wav", 192_000, 1, "FLOAT"),
+        ("a.wav", 8_000, 7, "PCM_16"),
+        ("a.flac", 22_050, 2, "PCM_16"),
+        ("a.ogg", 48_000, 1, "VORBIS"),
+        ("a.mp3", 44_100, 2, "MPEG_LAYER_III"),
+        ("a.aiff", 16_000, 1, "PCM_16"),
+    ],
+)
+def test_every_format_rate_and_channel_count_gives_the_same_tone(tmp_path, name, rate, channels, subtype):
+    soundfile.write(tmp_path / name, np.tile(tone(1.0, rate)[:, None], channels), rate, subtype=subtype)
+    samples = decode(tmp_path / name)
+    assert len(samples) == pytest.approx(16_000, abs=2400)  # mp3 pads
+    spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples))))
+    assert spectrum.argmax() * 16_000 / len(samples) == pytest.approx(440, abs=1.5)
+    assert np.sqrt(np.mean(samples[4000:12_000] ** 2)) == pytest.approx(0.5 / np.sqrt(2), rel=0.03)
+
+
+def test_channels_are_averaged(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.stack([tone(), np.zeros(16_000)], axis=1), 16_000, subtype="FLOAT")
+    np.testing.assert_allclose(decode(tmp_path / "a.wav"), tone() / 2, atol=1e-6)
+
+
+def test_a_peak_above_full_scale_is_scaled_down_not_clipped(tmp_path):
+    soundfile.write(tmp_path / "a.wav", tone(level=3.0), 16_000, subtype="FLOAT")
+    samples = decode(tmp_path / "a.wav")
+    np.testing.assert_allclose(samples, tone(level=1.0), atol=1e-3)
+
+
+@given(lengths=st.lists(st.integers(1, 40_000), min_size=1, max_size=6), seed=st.integers(0, 100))
+def test_clips_come_back_as_they_went_in(lengths, seed):
+    rng = np.random.default_rng(seed)
+    waveforms = [rng.uniform(-1, 1, n).astype(np.float32) for n in lengths]
+    clips = Clips.from_waveforms(waveforms)
+    for number, waveform in enumerate(waveforms):
+        np.testing.assert_allclose(clips[number], waveform, atol=1 / 32768)
+    for number, waveform in enumerate(waveforms):
+        room = int(clips.room[number])
+        assert room == max(len(waveform) - WINDOW, 0)
+        window = clips.windows(np.array([number]), np.array([room]))[0].numpy() / 32768
+        if room:
+            np.testing.assert_allclose(window, waveform[-WINDOW:], atol=1 / 32768)
+        else:
+            lead = (WINDOW - len(waveform)) // 2
+            np.testing.assert_allclose(window[lead : lead + len(waveform)], waveform, atol=1 / 32768)
+            assert not window[:lead].any()
+            assert not window[lead + len(waveform) :].any()
+
+
+def test_a_folder_without_manifest_is_searched_through(tmp_path):
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    for name in ("b.wav", "deep/a.flac", "deep/er/c.WAV"):
+        soundfile.write(tmp_path / name, tone(), 16_000, format="FLAC" if "flac" in name else "WAV")
+    (tmp_path / "notes.txt").write_text("no audio")
+    clips = sl.load_clips(tmp_path)
+    assert [path.name for path in clips.paths] == ["b.wav", "a.flac", "c.WAV"]
+    assert clips.tasks == []
+    assert len(clips.for_pretraining()) == 3
+
+
+def test_lape_csv(tmp_path):
+    soundfile.write(tmp_path / "a.wav", tone(), 16_000)
+    for column in ("files", "wav", "wav_path"):
+        (tmp_path / f"{column}.csv").write_text(f"{column},label\na.wav,happy\n")
+        clips = sl.load_clips(tmp_path / f"{column}.csv")
+        assert clips.labels("label").tolist() == ["happy"]
+
+
+def test_one_clip_with_several_tasks_and_a_split_for_each(tmp_path):
+    for name in "abc":
+        soundfile.write(tmp_path / f"{name}.wav", tone(), 16_000)
+    (tmp_path / "manifest.csv").write_text(
+        "path,task,label,split,group\n"
+        "a.wav,word,yes,train,s1\na.wav,voice,ann,train,s1\n"
+        "b.wav,word,no,,s1\nb.wav,voice,bob,test,s1\nc.wav,word,no,train,s2\n"
+    )
+    clips = sl.load_clips(tmp_path)
+    assert clips.tasks == ["word", "voice"]
+    assert clips.labels("voice").tolist() == ["ann", "bob", ""]
+    assert clips.split.tolist() == ["train", "test", "train"]  # what any task tests on is never trained on
+    part = clips.for_pretraining()
+    assert [path.name for path in part.paths] == ["a.wav", "c.wav"]
+    assert part.labels("word").tolist() == ["yes", "no"]
+    np.testing.assert_array_equal(part[1], clips[2])
+    with pytest.raises(ValueError, match="the tasks are word, voice"):
+        clips.labels("colour")
+
+
+def test_windows_paths_byte_order_mark_and_spaces(tmp_path):
+    (tmp_path / "d").mkdir()
+    soundfile.write(tmp_path / "d" / "ä é.wav", tone(), 16_000)
+    (tmp_path / "list.csv").write_bytes(b"\xef\xbb\xbfpath, label\r\nd\\\xc3\xa4 \xc3\xa9.wav, x\r\n")
+    clips = sl.load_clips(tmp_path / "list.csv")
+    assert clips.labels("label").tolist() == ["x"]
+
+
+def test_the_store_is_made_once_and_anew_when_a_file_changes(tmp_path, monkeypatch):
+    monkeypatch.setenv("SLICER_LITE_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "data").mkdir()
+    soundfile.write(tmp_path / "data" / "a.wav", tone(pitch=440), 16_000)
+    first = sl.load_clips(tmp_path / "data")[0]
+    stores = tmp_path / "cache" / "stores"
+    assert len(list(stores.iterdir())) == 1
+    sl.load_clips(tmp_path / "data")
+    assert len(list(stores.iterdir())) == 1
+    soundfile.write(tmp_path / "data" / "a.wav", tone(pitch=880), 16_000)
+    os.utime(tmp_path / "data" / "a.wav", ns=(1, 1))
+    assert not np.array_equal(sl.load_clips(tmp_path / "data")[0], first)
+
+
+def test_an_interrupted_decoding_leaves_nothing_behind(tmp_path, monkeypatch):
+    monkeypatch.setenv("SLICER_LITE_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "data").mkdir()
+    soundfile.write(tmp_path / "data" / "a.wav", tone(), 16_000)
+
+    def interrupted(path):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("slicer_lite.store._decoded", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            sl.load_clips(tmp_path / "data")
+    assert list((tmp_path / "cache" / "stores").iterdir()) == []
+    assert len(sl.load_clips(tmp_path / "data")) == 1
+
+
+def test_a_damaged_store_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("SLICER_LITE_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "data").mkdir()
+    soundfile.write(tmp_path / "data" / "a.wav", tone(), 16_000)
+    sl.load_clips(tmp_path / "data")
+    (store,) = (tmp_path / "cache" / "stores").glob("*/waveforms.i16")
+    store.write_bytes(store.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="damaged.*delete that folder"):
+        sl.load_clips(tmp_path / "data")
+
+
+def test_the_real_recordings_are_read_whole(recordings):
+    table = read_table(recordings)
+    clips = sl.load_clips(recordings, progress=False)
+    assert len(clips) == len(table) == 3151
+    assert len(clips.for_pretraining()) == 2270
+    assert len(clips.tasks) == 9
+    assert torch.isfinite(torch.from_numpy(clips[0])).all()

@@ -1,0 +1,75 @@
+"""AudioNTT: shapes, other people's checkpoints, statistics that travel with the weights."""
+
+import pytest
+import torch
+
+from slicer_lite.encoder import Encoder
+
+
+@pytest.fixture
+def encoder():
+    return Encoder(channels=8, dim=32).eval()
+
+
+@pytest.mark.parametrize("frames", [8, 15, 96, 97, 200])
+def test_one_frame_every_80_ms(encoder, frames):
+    assert encoder(torch.randn(3, 1, 64, frames)).shape == (3, frames // 8, 32)
+
+
+def test_pool_is_maximum_plus_mean(encoder):
+    frames = torch.tensor([[[1.0, -1.0], [3.0, -3.0]]])
+    assert Encoder.pool(frames).tolist() == [[5.0, -3.0]]
+
+
+def test_pooling_before_relu_changes_nothing(encoder):
+    x = torch.randn(2, 1, 64, 96)
+    for conv, norm, pool, relu in encoder.features:
+        plain = pool(relu(norm(conv(x))))
+        assert torch.equal(relu(pool(norm(conv(x)))), plain)
+        x = plain
+
+
+def test_own_state_dict_carries_the_statistics(encoder):
+    encoder.mean.fill_(-5.0)
+    encoder.deviation.fill_(4.0)
+    copy = Encoder(channels=8, dim=32).eval()
+    copy.load_state_dict(encoder.state_dict())
+    assert copy.standardise(torch.tensor(-1.0)).item() == 1.0
+    x = torch.randn(2, 1, 64, 96)
+    torch.testing.assert_close(copy(x), encoder(x))
+
+
+NAMES = {
+    "LAPE": ({f"features.{b}.{i}": f"features_{b + 1}.{i}" for b in range(3) for i in (0, 1)}, "encoder."),
+    "LAPE in training": (
+        {f"features.{b}.{i}": f"features_{b + 1}.{i}" for b in range(3) for i in (0, 1)},
+        "module.encoder_q.",
+    ),
+    "BYOL-A": ({f"features.{b}.{i}": f"features.{4 * b + i}" for b in range(3) for i in (0, 1)}, ""),
+    "our own": ({}, ""),
+}
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_checkpoints_of_others_are_understood(encoder, kind):
+    renames, prefix = NAMES[kind]
+    state = {}
+    for name, value in encoder.state_dict().items():
+        layer, _, rest = name.rpartition(".")
+        if layer:  # others do not carry the statistics
+            state[f"{prefix}{renames.get(layer, layer)}.{rest}"] = value
+    state["head.weight"] = torch.zeros(3)
+    x = torch.randn(2, 1, 64, 96)
+    torch.testing.assert_close(Encoder.from_audiontt(state).eval()(x), encoder(x))
+
+
+def test_what_is_no_audiontt_is_refused(encoder):
+    with pytest.raises(ValueError, match="No AudioNTT encoder"):
+        Encoder.from_audiontt({"conv1.weight": torch.zeros(1)})
+    state = encoder.state_dict()
+    del state["fc.3.weight"]
+    with pytest.raises(ValueError, match=r"missing.*fc\.3\.weight"):
+        Encoder.from_audiontt(state)
+    two = {f"{name}.{k}": v for name in ("student", "teacher") for k, v in encoder.state_dict().items()}
+    with pytest.raises(ValueError, match="Several encoders"):
+        Encoder.from_audiontt(two)

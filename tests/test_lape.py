@@ -1,0 +1,121 @@
+"""Probes that deserve belief: against scikit-learn, against chance, and without a look at the test split."""
+
+import json
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+import slicer_lite as sl
+from slicer_lite import lape
+from slicer_lite.lape.probe import counted
+from slicer_lite.lape.report import MAJORITY, MEL, TRAINED, UNTRAINED, as_text
+
+
+def blobs(count, classes=4, dim=20, spread=1.5, seed=0):
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(99).standard_normal((classes, dim))
+    y = np.arange(count) % classes
+    return centres[y] + spread * rng.standard_normal((count, dim)), y
+
+
+def test_agrees_with_scikit_learn_on_the_same_features():
+    train_x, train_y = blobs(400)
+    test_x, test_y = blobs(1000, seed=1)
+    ours = lape.linear_probe(train_x, train_y, test_x, test_y)
+    mean, deviation = train_x.mean(0), train_x.std(0)
+    plain = LogisticRegression(C=ours.strength, max_iter=1000).fit((train_x - mean) / deviation, train_y)
+    assert ours.accuracy == pytest.approx(plain.score((test_x - mean) / deviation, test_y), abs=0.005)
+
+
+def test_separable_is_solved_and_noise_is_chance():
+    train_x, train_y = blobs(200, spread=0.01)
+    assert lape.linear_probe(train_x, train_y, *blobs(100, spread=0.01, seed=1)).accuracy == 1
+    rng = np.random.default_rng(0)
+    noise = lape.linear_probe(
+        rng.standard_normal((400, 5)), train_y.repeat(2), rng.standard_normal((400, 5)), blobs(400)[1]
+    )
+    assert noise.low <= 0.25 <= noise.high
+
+
+def test_the_test_labels_play_no_part_in_the_choice():
+    train_x, train_y = blobs(80, spread=3)
+    test_x, test_y = blobs(100, spread=3, seed=1)
+    one = lape.linear_probe(train_x, train_y, test_x, test_y)
+    other = lape.linear_probe(train_x, train_y, test_x, np.roll(test_y, 1))
+    assert one.strength == other.strength
+
+
+def test_groups_are_kept_together_when_the_strength_is_chosen():
+    # Features that only tell groups apart. Folds that split groups would reward a weak regularisation.
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(40), 5)
+    y = groups % 2
+    x = rng.standard_normal((40, 60))[groups] + 0.01 * rng.standard_normal((200, 60))
+    grouped = lape.linear_probe(x, y, x, y, groups=groups, strengths=(1e-5, 10.0))
+    assert grouped.accuracy > 0.9  # on its own train clips
+    apart = lape.linear_probe(x, y, x, y, strengths=(1e-5, 10.0))
+    assert apart.strength == 10.0
+
+
+def test_wilson_interval():
+    # Known value: 50 of 100 gives 40.38 to 59.62 per cent.
+    half = counted(50, 100)
+    assert (half.low, half.high) == (pytest.approx(0.4038, abs=1e-4), pytest.approx(0.5962, abs=1e-4))
+    assert counted(10, 10).high == pytest.approx(1)
+    assert str(half) == "50.0 % (40.4 to 59.6)"
+
+
+def test_majority():
+    result = lape.majority(["a", "b", "b"], ["b", "a", "a", "b", "b"])
+    assert (result.correct, result.clips) == (3, 5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"train_y": [0] * 40}, "at least two classes; the train split has only '0'"),
+        ({"test_y": [9] * 20}, "labels that the train split lacks: 9"),
+        ({"train_y": [0, 1]}, "40 train features with 2 labels"),
+        ({"test_x": np.zeros((20, 3))}, r"\(N, D\) with one D"),
+        ({"test_x": np.full((20, 20), np.nan)}, "must be finite"),
+        ({"test_x": np.zeros((0, 20)), "test_y": []}, "there must be some"),
+    ],
+)
+def test_bad_arguments(change, message):
+    train_x, train_y = blobs(40)
+    test_x, test_y = blobs(20, seed=1)
+    arguments = {"train_x": train_x, "train_y": train_y, "test_x": test_x, "test_y": test_y, **change}
+    with pytest.raises(ValueError, match=message):
+        lape.linear_probe(**arguments)
+
+
+@pytest.fixture(scope="module")
+def results(tones, tmp_path_factory):
+    config = sl.preset("tiny", channels=4, dim=16, clusters=4, queue=64, mix_memory=32, batch_size=8)
+    model = sl.pretrain(config, tones, tmp_path_factory.mktemp("runs") / "run", steps=2, progress=False)
+    return lape.evaluate(model, sl.load_clips(tones, progress=False), progress=False)
+
+
+def test_evaluate_reports_every_task_beside_three_baselines(results):
+    assert list(results["tasks"]) == ["pitch"]
+    row = results["tasks"]["pitch"]
+    assert list(row) == [TRAINED, UNTRAINED, MEL, MAJORITY] == list(results["average"])
+    assert row[MEL]["accuracy"] > 0.8  # low and high tones
+    assert row[MAJORITY]["accuracy"] == 0.5
+    assert row[TRAINED]["clips"] == 16
+    assert results["average"][MEL] == row[MEL]["accuracy"]
+    json.dumps(results)  # plain values
+
+
+def test_results_as_text(results):
+    lines = as_text(results).splitlines()
+    assert [line.split()[0] for line in lines[1:]] == ["pitch", "average"]
+    assert len({len(line) for line in lines}) == 1
+    assert "50.0 (28.0 to 72.0)" in lines[1]
+
+
+def test_nothing_to_probe_is_said(tones, results):
+    model = sl.Pretrained(None, None, sl.preset("tiny"), 0)
+    with pytest.raises(ValueError, match="No task can be probed"):
+        lape.evaluate(model, sl.load_clips(tones, progress=False).for_pretraining())

@@ -1,0 +1,83 @@
+"""The losses against closed forms, and against loops written for reading."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn.functional import normalize
+
+from slicer_lite.losses import cluster_contrast, info_nce, negative_entropy
+
+sizes = st.integers(1, 17)
+
+
+@given(batch=sizes, queue=sizes, temperature=st.floats(0.05, 2))
+def test_info_nce_of_indistinguishable_keys_is_log_of_their_number(batch, queue, temperature):
+    one = torch.ones(1, 1)
+    loss = info_nce(one.expand(batch, 1), one.expand(batch, 1), one.expand(queue, 1), temperature)
+    assert loss.item() == pytest.approx(math.log(queue + 1), abs=1e-5)
+
+
+@given(batch=sizes, queue=sizes, seed=st.integers(0, 1000))
+def test_info_nce_is_its_formula(batch, queue, seed):
+    torch.manual_seed(seed)
+    q, k, n = (normalize(torch.randn(size, 5, dtype=torch.float64), dim=1) for size in (batch, batch, queue))
+    mask = torch.rand(batch, queue) < 0.3
+    total = 0.0
+    for i in range(batch):
+        positive = math.exp(q[i] @ k[i] / 0.2)
+        negatives = sum(math.exp(q[i] @ n[j] / 0.2) for j in range(queue) if not mask[i, j])
+        total -= math.log(positive / (positive + negatives))
+    assert info_nce(q, k, n, 0.2, mask).item() == pytest.approx(total / batch, abs=1e-9)
+
+
+def test_info_nce_without_negatives_is_zero():
+    q = normalize(torch.randn(4, 8), dim=1)
+    assert info_nce(q, q, torch.zeros(6, 8), 0.07, mask=torch.ones(6, dtype=torch.bool)).item() == 0
+
+
+def test_info_nce_has_gradients_where_all_is_masked():
+    q = normalize(torch.randn(4, 8), dim=1).requires_grad_()
+    info_nce(q, q.detach(), torch.zeros(6, 8), 0.07, mask=torch.ones(4, 6, dtype=torch.bool)).backward()
+    assert torch.isfinite(q.grad).all()
+
+
+def test_a_planted_false_negative_raises_the_loss():
+    q = normalize(torch.randn(4, 8), dim=1)
+    queue = normalize(torch.randn(16, 8), dim=1)
+    planted = queue.clone()
+    planted[3] = q[0]
+    assert info_nce(q, q, planted, 0.07) > info_nce(q, q, queue, 0.07) + 0.1
+
+
+@given(clips=st.integers(2, 17), clusters=st.integers(2, 17), seed=st.integers(0, 1000))
+def test_cluster_contrast_is_its_formula(clips, clusters, seed):
+    torch.manual_seed(seed)
+    p, q = (torch.randn(clips, clusters, dtype=torch.float64).softmax(1) for _ in range(2))
+    columns = [*p.T, *q.T]
+    total = 0.0
+    for i, column in enumerate(columns):
+        similar = [
+            float(column @ other / column.norm() / other.norm()) / 0.5 if j != i else -math.inf
+            for j, other in enumerate(columns)
+        ]
+        positive = similar[(i + clusters) % (2 * clusters)]
+        total += math.log(sum(math.exp(s) for s in similar)) - positive
+    assert cluster_contrast(p, q, 0.5).item() == pytest.approx(total / (2 * clusters), abs=1e-9)
+
+
+def test_cluster_contrast_of_128_clusters_moves_between_the_stated_bounds():
+    # With temperature 1, cosines of non-negative columns lie in [0, 1]: METHOD says 4.55 to 5.54.
+    clear = torch.eye(128)
+    assert cluster_contrast(clear, clear, 1.0).item() == pytest.approx(math.log(math.e + 254) - 1, abs=1e-4)
+    same = torch.full((128, 128), 1 / 128)
+    assert cluster_contrast(same, same, 1.0).item() == pytest.approx(math.log(255), abs=1e-4)
+
+
+def test_negative_entropy_of_even_and_of_collapsed_assignments():
+    assert negative_entropy(torch.full((7, 5), 0.2)).item() == pytest.approx(0, abs=1e-6)
+    collapsed = torch.zeros(7, 5)
+    collapsed[:, 2] = 1
+    assert negative_entropy(collapsed).item() == pytest.approx(math.log(5))

@@ -1,0 +1,271 @@
+"""A run: what it leaves behind, and that nothing can interrupt it for good."""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+import slicer_lite as sl
+from slicer_lite import train
+from slicer_lite.checkpoint import load_checkpoint, save_checkpoint
+from slicer_lite.randomness import clip_order, generator
+
+
+def bits(run):
+    """Hashes of everything that must not depend on interruptions."""
+    state = load_checkpoint(run / "checkpoints")[1]
+    digests = {name: hashlib.sha256(t.numpy().tobytes()).hexdigest() for name, t in state.items()}
+    files = ["weights.safetensors", "metrics.jsonl"]
+    files += [f"snapshots/{path.name}" for path in sorted((run / "snapshots").iterdir())]
+    for name in files:
+        digests[name] = hashlib.sha256((run / name).read_bytes()).hexdigest()
+    return digests
+
+
+@pytest.fixture(scope="module")
+def clips(tones):
+    return sl.load_clips(tones, progress=False)
+
+
+def test_a_run_folder_explains_itself(clips, tmp_path, minute):
+    run = tmp_path / "run"
+    trained = sl.pretrain(minute, clips, run, progress=False)
+    assert trained.step == 12
+    config = json.loads((run / "config.json").read_text())
+    assert config["config"]["batch_size"] == 8
+    assert config["clips"]["number"] == 32  # the test split is not touched
+    lines = train.read_metrics(run)
+    assert [line["step"] for line in lines] == list(range(1, 13))
+    assert {"total", "instance", "cluster", "entropy", "learning_rate"} <= lines[0].keys()
+    assert {"clusters_used", "cluster_entropy", "rank", "drift"} <= lines[-1].keys()
+    assert not any("second" in name for line in lines for name in line)  # nothing that depends on the clock
+    assert len((run / "timings.jsonl").read_text().splitlines()) == 12
+    assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
+    snapshots = sorted(path.name for path in (run / "snapshots").iterdir())
+    assert snapshots[0] == "step-00000000.safetensors"
+    assert snapshots[-1] == "step-00000012.safetensors"
+    assert 1 <= len(list((run / "checkpoints").iterdir())) <= 2
+
+
+def test_the_encoder_carries_the_statistics_of_its_clips(clips, tmp_path, minute):
+    trained = sl.pretrain(minute, clips, tmp_path / "run", steps=1, progress=False)
+    part = clips.for_pretraining()
+    windows = part.windows(np.arange(len(part)), part.room // 2)
+    lms = sl.LogMel()(windows.float() / 32768)
+    assert trained.encoder.mean.item() == pytest.approx(lms.mean().item(), abs=0.5)
+    assert trained.encoder.deviation.item() == pytest.approx(lms.std().item(), rel=0.1)
+    standardised = trained.encoder.standardise(lms)
+    assert abs(standardised.mean().item()) < 0.2
+
+
+@pytest.mark.parametrize("mixing", ["kmix", "mixup", "none"])
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_stopped_and_resumed_is_the_same_run_bit_for_bit(clips, tmp_path, minute, mixing, optimizer):
+    config = minute.replace(mixing=mixing, optimizer=optimizer)
+    sl.pretrain(config, clips, tmp_path / "whole", progress=False)
+    for stop_after in (1, 2, 7):
+        stop = threading.Event()
+
+        def count(metrics, stop=stop, at=stop_after):
+            if metrics["step"] >= at:
+                stop.set()
+
+        assert (
+            sl.pretrain(config, clips, tmp_path / "parts", progress=False, on_step=count, stop=stop).step < 12
+        )
+    sl.pretrain(config, clips, tmp_path / "parts", progress=False)
+    assert bits(tmp_path / "parts") == bits(tmp_path / "whole")
+
+
+def test_a_finished_run_is_left_alone(clips, tmp_path, minute):
+    sl.pretrain(minute, clips, tmp_path / "run", progress=False)
+    before = bits(tmp_path / "run")
+    assert sl.pretrain(minute, clips, tmp_path / "run", progress=False).step == 12
+    assert bits(tmp_path / "run") == before
+
+
+def test_the_global_random_state_is_not_disturbed(clips, tmp_path, minute):
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    sl.pretrain(minute, clips, tmp_path / "run", steps=2, progress=False)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_another_seed_is_another_run(clips, tmp_path, minute):
+    sl.pretrain(minute, clips, tmp_path / "a", steps=2, progress=False)
+    sl.pretrain(minute.replace(seed=1), clips, tmp_path / "b", steps=2, progress=False)
+    assert train.read_metrics(tmp_path / "a")[1]["total"] != train.read_metrics(tmp_path / "b")[1]["total"]
+
+
+def run_in_child(config, data, folder):
+    torch.set_num_threads(1)
+    train._SAVE_SHARE = 1.0  # a checkpoint after nearly every step: kills fall into their writing too
+    sl.pretrain(config, data, folder, progress=False)
+
+
+@pytest.fixture
+def start(tones):
+    """Begin a run in a process of its own that has imported everything already."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["slicer_lite", "pytest", "hypothesis"])
+
+    def start(config, folder):
+        child = context.Process(target=run_in_child, args=(config, tones, folder))
+        child.start()
+        return child
+
+    return start
+
+
+def test_killed_at_random_moments_and_restarted_ends_with_the_same_bits(start, tmp_path, minute):
+    config = minute.replace(steps=400, channels=2, dim=8)
+    whole = start(config, tmp_path / "whole")
+    whole.join(120)
+    assert whole.exitcode == 0
+    killed, rng = tmp_path / "killed", np.random.default_rng(0)
+    steps = []
+    for _ in range(20):
+        child = start(config, killed)
+        before = checkpoints(killed)
+        while checkpoints(killed) <= before and child.is_alive():
+            time.sleep(0.002)
+        child.join(rng.uniform(0, 0.08))  # it is training now; the kill falls into a step or into a save
+        child.kill()
+        child.join()
+        steps.append(load_checkpoint(killed / "checkpoints")[0])
+    assert sorted(steps) == steps
+    assert steps[-1] < 400, "every kill has to interrupt: the run is too short"
+    last = start(config, killed)
+    last.join(120)
+    assert last.exitcode == 0
+    assert bits(killed) == bits(tmp_path / "whole")
+
+
+def checkpoints(run):
+    return {path.name for path in run.glob("checkpoints/step-*")}
+
+
+def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(tones, tmp_path):
+    run = tmp_path / "run"
+    options = "--channels 4 --dim 16 --clusters 4 --queue 64 --mix-memory 32 --batch-size 8 --steps 100000"
+    command = [sys.executable, "-m", "slicer_lite", "pretrain", "--data", str(tones), "--out", str(run)]
+    child = subprocess.Popen([*command, *options.split()], stderr=subprocess.PIPE, text=True)
+    while not checkpoints(run):
+        assert child.poll() is None, child.stderr.read()
+        time.sleep(0.05)
+    child.send_signal(signal.SIGINT)
+    said = child.communicate(timeout=60)[1]
+    assert child.returncode == 130
+    last = said.strip().splitlines()[-1]
+    step = load_checkpoint(run / "checkpoints")[0]
+    assert last.startswith(
+        f"Interrupted: stopped after step {step} of 100000; saved in {run}. To go on: slicer-lite"
+    )
+    assert "Traceback" not in said
+    assert sl.load(run).step == step
+
+
+def test_a_second_process_in_the_same_folder_is_refused(clips, tmp_path, minute):
+    refused = []
+
+    def again(metrics):
+        with pytest.raises(BlockingIOError, match="Another process is training"):
+            sl.pretrain(minute, clips, tmp_path / "run", progress=False)
+        refused.append(True)
+
+    sl.pretrain(minute, clips, tmp_path / "run", steps=1, progress=False, on_step=again)
+    assert refused == [True]
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "empty"])
+def test_a_damaged_checkpoint_is_set_aside_and_the_older_serves(tmp_path, damage):
+    folder = tmp_path / "checkpoints"
+    for step in (1, 2, 3):
+        newest = save_checkpoint(folder, step, {"x": torch.arange(10) * step})
+    assert len(list(folder.iterdir())) == 2
+    content = bytearray(newest.read_bytes())
+    if damage == "flip":
+        content[-5] ^= 1
+    newest.write_bytes({"flip": content, "truncate": content[:-9], "empty": b""}[damage])
+    with pytest.warns(UserWarning, match="step-00000003.*is damaged"):
+        step, state = load_checkpoint(folder)
+    assert step == 2
+    assert torch.equal(state["x"], torch.arange(10) * 2)
+    assert len(list(folder.glob("damaged-*"))) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load_checkpoint(folder)[0] == 2
+
+
+def test_when_all_checkpoints_are_damaged_the_run_is_not_begun_again_silently(tmp_path):
+    save_checkpoint(tmp_path, 1, {"x": torch.arange(10)}).write_bytes(b"no")
+    with pytest.warns(UserWarning), pytest.raises(ValueError, match="All checkpoints .* are damaged"):
+        load_checkpoint(tmp_path)
+
+
+def test_a_full_disk_stops_the_run_and_keeps_the_previous_checkpoint(clips, tmp_path, minute, monkeypatch):
+    run = tmp_path / "run"
+    stop = threading.Event()
+    stop.set()
+    sl.pretrain(minute, clips, run, progress=False, on_step=None, stop=stop)
+    (before,) = (run / "checkpoints").iterdir()
+
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left on device while writing.*step-"):
+            sl.pretrain(minute, clips, run, progress=False)
+    assert [path.name for path in (run / "checkpoints").iterdir()] == [before.name]
+    assert sl.pretrain(minute, clips, run, progress=False).step == 12
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(clips, tmp_path, minute):
+    config = minute.replace(optimizer="sgd", learning_rate=1e30, schedule="constant", warmup=0.0)
+    with pytest.raises(
+        FloatingPointError,
+        match=r"Step \d+: (total = (nan|inf)|the weights are not finite).*Lower learning_rate",
+    ):
+        sl.pretrain(config, clips, tmp_path / "run", progress=False)
+    found = load_checkpoint(tmp_path / "run" / "checkpoints")
+    assert found is None or all(torch.isfinite(t).all() for t in found[1].values() if t.is_floating_point())
+
+
+def test_order_visits_every_clip_once_a_pass():
+    seen = torch.cat([clip_order(10, 4, seed=3, step=step) for step in range(5)])
+    assert sorted(seen[:10].tolist()) == sorted(seen[10:].tolist()) == list(range(10))
+    assert seen[:10].tolist() != seen[10:].tolist()
+    assert torch.equal(clip_order(10, 4, 3, 2), seen[8:12])
+
+
+def test_random_numbers_are_a_function_of_seed_step_and_purpose():
+    draws = {
+        (seed, step, purpose): torch.rand(1, generator=generator(seed, step, purpose)).item()
+        for seed in (0, 1)
+        for step in (0, 1)
+        for purpose in ("a", "b")
+    }
+    assert len(set(draws.values())) == 8
+    assert draws[1, 1, "b"] == torch.rand(1, generator=generator(1, 1, "b")).item()
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_learning_rate(minute, schedule):
+    config = minute.replace(learning_rate=1.0, warmup=0.1, steps=100, schedule=schedule)
+    rates = [train.learning_rate(config, step) for step in range(100)]
+    assert rates[:11] == sorted(set(rates[:11]))  # rising
+    assert 0 < rates[0] < 0.1
+    assert rates[10] == 1.0
+    assert rates[-1] == (1.0 if schedule == "constant" else pytest.approx(0.0, abs=1e-3))
