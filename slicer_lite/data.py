@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import platformdirs
 
-from slicer_lite.sounds import make_sounds
+from slicer_lite.sounds import VERSION, make_sounds
 
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf"})
 PATH_COLUMNS = ("path", "files", "wav", "wav_path")  # the first is ours, the others LAPE's [R]
@@ -50,20 +50,22 @@ def cache_folder() -> Path:
     return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_path("slicer-lite"))
 
 
-def read_table(source: str | Path, allow_outside: bool = False) -> Table:
+def read_table(source: str | Path, allow_outside: bool = False, progress: bool = True) -> Table:
     """List the clips of a source.
 
     Args:
         source: `sounds` (the embedded sound world, made on first use), a folder with a `manifest.csv`, a
             folder of audio files (searched through, no labels), or a CSV file.
         allow_outside: let the paths in a CSV leave its folder.
+        progress: show a bar while the sound world is made.
 
     Raises:
         FileNotFoundError: the source is missing, or a folder holds no audio.
         ValueError: a CSV that is empty, lacks a column, contradicts itself or leaves its folder.
     """
     if str(source) == "sounds":
-        return _read_csv(make_sounds(cache_folder() / "sounds") / "manifest.csv", allow_outside=False)
+        world = make_sounds(cache_folder() / f"sounds-{VERSION}", progress=progress)
+        return _read_csv(world / "manifest.csv", allow_outside=False)
     path = Path(source).expanduser()
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist: give a folder of audio, a CSV file, or 'sounds'.")

@@ -147,7 +147,7 @@ def load_clips(
             already are returned as they are.
         strict: raise an error at the first file that cannot be read, instead of skipping it with a warning.
         allow_outside: let the paths in a CSV leave its folder.
-        progress: show a bar while decoding.
+        progress: show a bar while making sounds and decoding.
 
     Raises:
         FileNotFoundError, ValueError: see `read_table`; also when no file could be read.
@@ -156,7 +156,7 @@ def load_clips(
         return source
     if not isinstance(source, str | Path):
         return Clips.from_waveforms(source)
-    table = read_table(source, allow_outside)
+    table = read_table(source, allow_outside, progress)
     folder = cache_folder() / "stores" / _key(table)
     if not (folder / "index.npz").exists():
         _build(table, folder, strict, progress)

@@ -39,6 +39,7 @@ from slicer_lite.views import TwoViews, fit_views, random_starts
 from slicer_lite.weights import WEIGHTS, Pretrained, load, save_weights
 
 HEALTH_EVERY = 20  # steps
+_SETTLED = 50  # steps before which a network that has just begun is not called ill
 SNAPSHOTS = 10  # weights kept along the way, at log-spaced steps
 _SAVE_SHARE = 0.02  # of the time may go into checkpoints …
 _SAVE_SECONDS = 30.0  # … but one is written at least this often
@@ -105,8 +106,7 @@ def pretrain(
     with lock, _interrupts(stop) as interrupted:
         _claim(run, config, chosen)
         training = Training(config, chosen, run, where)
-        if training.step < config.steps:
-            training.run(stop, on_step, progress)
+        training.run(stop, on_step, progress)
         if interrupted.is_set():
             raise KeyboardInterrupt(f"stopped after step {training.step} of {config.steps}; saved in {run}")
     return load(run)
@@ -148,10 +148,11 @@ class Training:
         on_step: Callable[[dict[str, float]], None] | None = None,
         progress: bool = True,
     ) -> None:
-        """Train until the last step, or until `stop` is set; then save."""
+        """Train until the last step, or until `stop` is set; then save and write the run's results."""
         self.model.train()
         begun, first = time.perf_counter(), self.step
         saved, cost = begun, 0.0
+        warned: set[str] = set()
         bar = tqdm(
             total=self.config.steps, initial=self.step, desc="training", unit="step", disable=not progress
         )
@@ -172,8 +173,11 @@ class Training:
                     self._snapshot()
                 bar.update()
                 bar.set_postfix(loss=f"{metrics['total']:.3f}", clips_per_s=f"{rate:.0f}", refresh=False)
-                for sentence in health.diagnose(metrics):
-                    bar.write(f"step {self.step}: {sentence}")
+                if self.step >= _SETTLED and "rank" in metrics:
+                    wrong = {sentence.partition(":")[0]: sentence for sentence in health.diagnose(metrics)}
+                    for illness in wrong.keys() - warned:
+                        bar.write(f"step {self.step}: {wrong[illness]}")
+                    warned = set(wrong)
                 if on_step is not None:
                     on_step({**metrics, "clips_per_second": rate})
                 if now - saved > min(_SAVE_SECONDS, cost / _SAVE_SHARE):
@@ -182,8 +186,10 @@ class Training:
                     self.save()
                     saved = time.perf_counter()
                     cost = saved - now
-            log.flush()
-            self.save()
+            if self.step > first or not any((self.run_dir / "checkpoints").glob("step-*")):
+                log.flush()
+                self.save()
+        # Also when there was no step left to do: a crash may have come after the last checkpoint.
         config, views = self.config, self.views
         centroids = views.mixer.centroids if config.mixing == "kmix" and views.mixer is not None else None
         save_weights(self.run_dir / WEIGHTS, self.model.student, centroids, config, self.step)

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import slicer_lite as sl
-from slicer_lite import train
+from slicer_lite import health, train
 from slicer_lite.checkpoint import load_checkpoint, save_checkpoint
 from slicer_lite.randomness import clip_order, generator
 
@@ -92,6 +92,29 @@ def test_a_finished_run_is_left_alone(clips, tmp_path, minute):
     before = bits(tmp_path / "run")
     assert sl.pretrain(minute, clips, tmp_path / "run", progress=False).step == 12
     assert bits(tmp_path / "run") == before
+
+
+def test_a_crash_after_the_last_checkpoint_is_mended(clips, tmp_path, minute):
+    run = tmp_path / "run"
+    sl.pretrain(minute, clips, run, progress=False)
+    before = bits(run)
+    (run / "weights.safetensors").unlink()
+    (run / "curves.png").unlink()
+    sl.pretrain(minute, clips, run, progress=False)
+    assert bits(run) == before
+    assert (run / "curves.png").exists()
+
+
+def test_an_illness_is_said_once_until_it_is_cured(clips, tmp_path, minute, capsys, monkeypatch):
+    ill = {60, 80, 120}  # of the steps 20, 40, 60, … at which health is looked at
+    monkeypatch.setattr(
+        health, "diagnose", lambda m: ["Cluster collapse: bad."] if m["step"] in {20, *ill} else []
+    )
+    sl.pretrain(minute.replace(steps=140), clips, tmp_path / "run")
+    captured = capsys.readouterr()
+    lines = [line.strip() for line in (captured.out + captured.err).replace("\r", "\n").splitlines()]
+    said = [line for line in lines if "collapse" in line]
+    assert said == ["step 60: Cluster collapse: bad.", "step 120: Cluster collapse: bad."]
 
 
 def test_the_global_random_state_is_not_disturbed(clips, tmp_path, minute):
