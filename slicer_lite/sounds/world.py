@@ -212,8 +212,8 @@ def make_sounds(
     """Write the world into `folder`: 16 kHz mono 16-bit FLAC files, `manifest.csv` and `sounds.json`.
 
     The bytes depend on `clips` and `seed` alone. `workers` processes render; by default one per processor, or
-    none but this one for a few clips. `progress` shows a bar. A folder that holds exactly this world is left as it is. The folder
-    appears only when it is complete.
+    none but this one for a few clips. `progress` shows a bar. A folder that holds exactly this world is left
+    as it is. The folder appears only when it is complete.
 
     Raises FileExistsError when `folder` holds anything else, and ValueError below 200 clips.
     """
