@@ -2,6 +2,7 @@
 # make test   set up, then every check and every test (at most 25 minutes on 2 cores)
 # make check  the daily tier: style, types and the quick tests (under 3 minutes)
 # make setup  only the environment, in .venv
+# make notebooks  execute all notebooks anew and save them with their outputs
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -10,7 +11,7 @@ ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 # Without a display there is no browser to open: the address is printed instead.
 BROWSER := $(if $(or $(DISPLAY),$(WAYLAND_DISPLAY),$(filter Darwin,$(shell uname))),,--no-browser)
 
-.PHONY: lab test check setup style clean
+.PHONY: lab test check setup style notebooks clean
 
 lab: setup
 	$(BIN)/jupyter lab notebooks $(ROOT) $(BROWSER)
@@ -26,6 +27,9 @@ style: setup
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+notebooks: setup
+	$(BIN)/python docs/execute_notebooks.py
 
 setup: .venv/ready
 

@@ -133,7 +133,7 @@ class Probe:
         out = None if self.json is None else _new_file(self.json, ".json")
         pretrained = load(self.weights)
         clips = load_clips(self.data, strict=self.strict, allow_outside=self.allow_outside)
-        results = evaluate(pretrained, clips, self.seed, device=str(choose_device(self.device)))
+        results = evaluate(pretrained, clips, self.seed, True, str(choose_device(self.device)))
         print("Accuracy in per cent, with 95 % intervals:")
         print(as_text(results))
         if out is not None:

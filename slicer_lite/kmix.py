@@ -125,12 +125,11 @@ class KMix(nn.Module):
         wanted = self.partner_cluster()[self.assign(time_mean)]
         return wanted[:, None] == self.memory_cluster
 
-    def partners(self, lms: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """The memory place of a randomly drawn partner for each input: `(B, 1, F, T)` -> `(B,)`.
+    def partners(self, lms: Tensor, draw: Tensor) -> Tensor:
+        """The memory place of each input's partner, given draws from U[0, 1): `(B, 1, F, T)`, `(B,)` -> `(B,)`.
 
         Meaningless while the memory is empty.
         """
-        draw = torch.rand(len(lms), generator=generator).to(lms.device)
         cluster = self.partner_cluster()[self.assign(lms.mean(-1).flatten(1))]  # (B,)
         # All places sorted by cluster, within a cluster from the most recent to the oldest: the candidates of
         # a cluster are then neighbours, and drawing one is arithmetic. No loop over clips or clusters.
@@ -144,14 +143,23 @@ class KMix(nn.Module):
         choice = (draw * counts[cluster].clamp(max=self.top_k)).long()
         return by_cluster[(begin[cluster] + choice).clamp(max=size - 1)]
 
-    def forward(self, lms: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def forward(
+        self, lms: Tensor, generator: torch.Generator | None = None, draws: Tensor | None = None
+    ) -> Tensor:
         """Mix each input with a partner from the memory: `(B, 1, F, T)` -> `(B, 1, F, T)`.
 
         With an empty memory the inputs pass unmixed. The memory is only read; `push` adds to it.
+
+        Args:
+            lms: standardised log-mels.
+            generator: to draw partners and ratios with; the global one by default.
+            draws: `(B, 2)` from U[0, 1), for partner and ratio, if they have been drawn already.
         """
-        partner = self.memory.index_select(0, self.partners(lms, generator)).unsqueeze(1)  # (B, 1, F, T)
-        weight = self.ratio * torch.rand(len(lms), generator=generator).to(lms.device)
-        return mix(lms, partner, weight * (self.pushed > 0), self.scale)
+        if draws is None:
+            draws = torch.rand(len(lms), 2, generator=generator)
+        which, ratio = draws.to(lms.device).unbind(1)
+        partner = self.memory.index_select(0, self.partners(lms, which)).unsqueeze(1)  # (B, 1, F, T)
+        return mix(lms, partner, self.ratio * ratio * (self.pushed > 0), self.scale)
 
     @torch.no_grad()
     def push(self, lms: Tensor) -> None:

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from slicer_lite import distributed
 from slicer_lite.config import Config
 from slicer_lite.encoder import Encoder
 from slicer_lite.losses import cluster_contrast, info_nce, negative_entropy
 
 NO_CLIP = -1  # the clip id of an empty place in the queue
+BatchNorm = nn.BatchNorm2d | nn.SyncBatchNorm
 UNKNOWN_CLIP = -2  # of a key whose clip was not named
 
 
@@ -66,7 +68,7 @@ class SLICER(nn.Module):
                 module.p = 0.0
             # It normalises by the statistics of the batch, as in [M][R]; with momentum 0 it leaves its running
             # statistics alone, which are averaged like the weights instead (`update_teacher`) [ours].
-            if isinstance(module, nn.BatchNorm2d):
+            if isinstance(module, BatchNorm):
                 module.momentum = 0.0
         self.register_buffer("queue", torch.zeros(config.queue, config.projection_dim))
         self.register_buffer("queue_clip", torch.full((config.queue,), NO_CLIP))
@@ -104,25 +106,29 @@ class SLICER(nn.Module):
         parts = self._losses(pairs, self._masked(clips))
         if self.training:
             # Both terms have used the queue as it was; only now do the new keys enter.
-            self._enqueue(torch.cat([t1.key, t2.key]), torch.cat([clips, clips]))
+            keys1, keys2, clips = map(distributed.gather, (t1.key, t2.key, clips))
+            self._enqueue(torch.cat([keys1, keys2]), torch.cat([clips, clips]))
         return parts, (s1, s2, t1, t2)
 
     @torch.no_grad()
     def update_teacher(self) -> None:
         """Move every weight and running statistic of the teacher a little towards the student's [M]."""
         share = 1 - self.config.teacher_momentum
-        teacher = [*self.teacher.parameters(), *_statistics(self.teacher)]
-        student = [*self.student.parameters(), *_statistics(self.student)]
+        teacher = [*self.teacher.parameters(), *running_statistics(self.teacher)]
+        student = [*self.student.parameters(), *running_statistics(self.student)]
         torch._foreach_lerp_(teacher, student, share)
 
     def _losses(self, pairs: list[tuple[Outputs, Outputs]], mask: Tensor) -> dict[str, Tensor]:
         config = self.config
         queue = self.queue.clone()  # the backward pass needs it as it is now, after new keys have entered
         instance = sum(info_nce(s.key, t.key, queue, config.temperature, mask) for s, t in pairs)
-        contrast = sum(
-            cluster_contrast(s.assignment, t.assignment, config.cluster_temperature) for s, t in pairs
-        )
-        entropy = sum(negative_entropy(s.assignment) + negative_entropy(t.assignment) for s, t in pairs)
+        # A column holds the whole batch, so processes join theirs.
+        columns = [
+            (distributed.gather_with_gradient(s.assignment), distributed.gather(t.assignment))
+            for s, t in pairs
+        ]
+        contrast = sum(cluster_contrast(p, q, config.cluster_temperature) for p, q in columns)
+        entropy = sum(negative_entropy(p) + negative_entropy(q) for p, q in columns)
         cluster = contrast + config.entropy_weight * entropy
         total = config.instance_weight * instance + config.cluster_weight * cluster
         return {"total": total, "instance": instance, "cluster": contrast, "entropy": entropy}  # type: ignore[dict-item]
@@ -145,12 +151,12 @@ class SLICER(nn.Module):
         self.queue_clip[place[last]] = clips[last]
 
 
-def _statistics(network: nn.Module) -> list[Tensor]:
+def running_statistics(network: nn.Module) -> list[Tensor]:
     """The running means and variances of its batch norms."""
     return [
         buffer
         for module in network.modules()
-        if isinstance(module, nn.BatchNorm2d)
+        if isinstance(module, BatchNorm)
         for buffer in (module.running_mean, module.running_var)
         if buffer is not None
     ]

@@ -16,10 +16,11 @@ from typing import Any
 import filelock
 import numpy as np
 import torch
+from torch import nn
 from tqdm.auto import tqdm
 
 import slicer_lite
-from slicer_lite import figures, health
+from slicer_lite import distributed, figures, health
 from slicer_lite.checkpoint import (
     load_checkpoint,
     load_into,
@@ -33,7 +34,7 @@ from slicer_lite.config import Config
 from slicer_lite.device import autocast, choose_device
 from slicer_lite.files import write_durably, write_json
 from slicer_lite.randomness import clip_order, generator
-from slicer_lite.slicer import SLICER, Outputs
+from slicer_lite.slicer import SLICER, Outputs, running_statistics
 from slicer_lite.store import Clips, load_clips
 from slicer_lite.views import TwoViews, fit_views, random_starts
 from slicer_lite.weights import WEIGHTS, Pretrained, load, save_weights
@@ -84,32 +85,24 @@ def pretrain(
     """
     if steps is not None:
         config = config.replace(steps=steps)
-    where = choose_device(device)
-    chosen = load_clips(clips, progress=progress).for_pretraining()
-    if not len(chosen):
-        raise ValueError("No clip is left to train on: all are marked test or validation.")
-    if config.batch_size > len(chosen):
-        raise ValueError(
-            f"batch_size = {config.batch_size} is more than the {len(chosen)} clips: lower batch_size "
-            f"(--batch-size) to at most {len(chosen)}."
-        )
-    run = Path(run_dir).expanduser()
-    run.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(run / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise BlockingIOError(
-            f"Another process is training in {run}: wait for it, or use another folder."
-        ) from None
-    stop = stop or threading.Event()
-    with lock, _interrupts(stop) as interrupted:
-        _claim(run, config, chosen)
-        training = Training(config, chosen, run, where)
-        training.run(stop, on_step, progress)
-        if interrupted.is_set():
-            raise KeyboardInterrupt(f"stopped after step {training.step} of {config.steps}; saved in {run}")
-    return load(run)
+    with distributed.processes(choose_device(device)) as where:
+        with distributed.first_alone():
+            chosen = load_clips(clips, progress=progress and distributed.rank() == 0).for_pretraining()
+        _check(config, chosen)
+        run = Path(run_dir).expanduser()
+        run.mkdir(parents=True, exist_ok=True)
+        stop = stop or threading.Event()
+        with _only_run_in(run), _interrupts(stop) as interrupted:
+            with distributed.first_alone():
+                _claim(run, config, chosen)
+                training = Training(config, chosen, run, where)
+            training.join()
+            training.run(stop, on_step, progress)
+            if distributed.any_process(interrupted.is_set()):
+                raise KeyboardInterrupt(
+                    f"stopped after step {training.step} of {config.steps}; saved in {run}"
+                )
+        return load(run)
 
 
 class Training:
@@ -128,7 +121,6 @@ class Training:
                 network.encoder.mean.copy_(self.views.mean)
                 network.encoder.deviation.copy_(self.views.deviation)
             self.optimizer = self._optimizer()
-            self._snapshot()
         else:
             self.step, state = found
             views = without_prefix("views", state)
@@ -139,8 +131,16 @@ class Training:
             load_into(self.model, without_prefix("model", state))
             self.optimizer = self._optimizer()
             load_optimizer_state(self.optimizer, without_prefix("optimizer", state))
-        _cut_after(run / "metrics.jsonl", self.step)
         self.snapshot_steps = {round(s) for s in np.geomspace(1, config.steps, SNAPSHOTS)}
+
+    def join(self) -> None:
+        """Make all processes begin alike, and batch norms see the whole batch where that is possible."""
+        if distributed.size() > 1:
+            distributed.same_everywhere(self.model)
+            distributed.same_everywhere(self.views)
+            if self.device.type == "cuda":  # on CPUs each process normalises by its own part
+                for network in (self.model.student, self.model.teacher):
+                    network.encoder = nn.SyncBatchNorm.convert_sync_batchnorm(network.encoder)
 
     def run(
         self,
@@ -153,6 +153,13 @@ class Training:
         begun, first = time.perf_counter(), self.step
         saved, cost = begun, 0.0
         warned: set[str] = set()
+        if distributed.rank() > 0:  # the first process keeps the books
+            while self.step < self.config.steps and not distributed.any_process(stop.is_set()):
+                self.one_step()
+            return
+        _cut_after(self.run_dir / "metrics.jsonl", self.step)
+        if self.step == 0:
+            self._snapshot()
         bar = tqdm(
             total=self.config.steps, initial=self.step, desc="training", unit="step", disable=not progress
         )
@@ -161,7 +168,7 @@ class Training:
             (self.run_dir / "metrics.jsonl").open("a") as log,
             (self.run_dir / "timings.jsonl").open("a") as times,
         ):
-            while self.step < self.config.steps and not stop.is_set():
+            while self.step < self.config.steps and not distributed.any_process(stop.is_set()):
                 metrics = self.one_step()
                 log.write(json.dumps(metrics) + "\n")
                 now = time.perf_counter()
@@ -200,6 +207,7 @@ class Training:
         config = self.config
         order = clip_order(len(self.clips), config.batch_size, config.seed, self.step)
         starts = random_starts(self.clips, order, generator(config.seed, self.step, "window"))
+        order, starts = distributed.mine(order), distributed.mine(starts)
         waveform = self.clips.windows(order.numpy(), starts.numpy()).to(self.device)
         inputs = self.views.inputs(waveform)  # (B, 1, 64, 96)
         view1, view2 = self.views(inputs, config.seed, self.step)
@@ -207,16 +215,22 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(generator(config.seed, self.step, "dropout").initial_seed())
+            purpose = f"dropout of process {distributed.rank()}"
+            torch.manual_seed(generator(config.seed, self.step, purpose).initial_seed())
             with autocast(config, self.device):
                 losses, outputs = self.model.step(view1, view2, order.to(self.device))
-        parts = {name: value.item() for name, value in losses.items()}
+        whole = torch.stack([value.detach() for value in losses.values()])
+        distributed.average([whole])
+        parts = dict(zip(losses, whole.tolist(), strict=True))
         if not math.isfinite(parts["total"]):
             raise FloatingPointError(
                 f"Step {self.step + 1}: {', '.join(f'{name} = {value}' for name, value in parts.items())}. "
                 + self._last_good()
             )
         losses["total"].backward()
+        student = self.model.student
+        gradients = [weight.grad for weight in student.parameters() if weight.grad is not None]
+        distributed.average([*gradients, *running_statistics(student)])
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
@@ -241,6 +255,7 @@ class Training:
         save_checkpoint(self.run_dir / "checkpoints", self.step, state)
 
     def _health(self, teacher1: Outputs, teacher2: Outputs) -> dict[str, float]:
+        teacher1, teacher2 = (Outputs(*map(distributed.gather, output)) for output in (teacher1, teacher2))
         return {
             **health.cluster_health(teacher1.assignment),
             "rank": health.rank_me(teacher1.embedding),
@@ -289,6 +304,39 @@ def read_metrics(run_dir: str | Path) -> list[dict[str, float]]:
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist: is {run_dir} a run folder?")
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def _check(config: Config, clips: Clips) -> None:
+    """Refuse what cannot work before anything is written."""
+    if not len(clips):
+        raise ValueError("No clip is left to train on: all are marked test or validation.")
+    if config.batch_size > len(clips):
+        raise ValueError(
+            f"batch_size = {config.batch_size} is more than the {len(clips)} clips: lower batch_size "
+            f"(--batch-size) to at most {len(clips)}."
+        )
+    if config.batch_size % distributed.size():
+        raise ValueError(
+            f"batch_size = {config.batch_size} cannot be shared by {distributed.size()} processes: use a multiple "
+            f"of {distributed.size()}."
+        )
+
+
+@contextmanager
+def _only_run_in(run: Path) -> Iterator[None]:
+    """Hold the folder's lock; the first of several processes holds it for all."""
+    if distributed.rank() > 0:
+        yield
+        return
+    lock = filelock.FileLock(run / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise BlockingIOError(
+            f"Another process trains in {run}: wait for it, or use another folder."
+        ) from None
+    with lock:
+        yield
 
 
 def _claim(run: Path, config: Config, clips: Clips) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from slicer_lite import distributed
 from slicer_lite.config import Config
 from slicer_lite.crop import RandomResizeCrop
 from slicer_lite.kmix import KMix, fit_centroids, single_centroid
@@ -58,12 +59,15 @@ class TwoViews(nn.Module):
         Both views draw partners from the memory as it was before this batch, which then enters once [ours].
         """
         views = []
+        whole = len(inputs) * distributed.size()  # each process draws for all and takes its part
         for name in ("view 1", "view 2"):
             draws = generator(seed, step, name)
-            mixed = self.mixer(inputs, draws) if self.mixer is not None else inputs
-            views.append(self.crop(mixed, draws))
+            mixing = distributed.mine(torch.rand(whole, 2, generator=draws))
+            boxes = distributed.mine(self.crop.boxes(whole, draws))
+            mixed = self.mixer(inputs, draws=mixing) if self.mixer is not None else inputs
+            views.append(self.crop.apply(mixed, boxes))
         if self.mixer is not None:
-            self.mixer.push(inputs)
+            self.mixer.push(distributed.gather(inputs))
         return views[0], views[1]
 
 

@@ -44,9 +44,7 @@ def test_partners_agree_with_a_plain_search(seed, k, pushed, top_k):
         allowed.append({number % 12 for number in members[:top_k]})
         everyone = {number % 12 for number in members}
         assert set(mixer.candidates(query[None])[0].nonzero().flatten().tolist()) == everyone
-    drawn = torch.stack(
-        [mixer.partners(inputs(queries), torch.Generator().manual_seed(s)) for s in range(40)]
-    )
+    drawn = torch.stack([mixer.partners(inputs(queries), torch.rand(7)) for _ in range(40)])
     for column, places in zip(drawn.T.tolist(), allowed, strict=True):
         assert set(column) <= places
         if len(places) <= 2:

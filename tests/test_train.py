@@ -203,7 +203,7 @@ def test_a_second_process_in_the_same_folder_is_refused(clips, tmp_path, minute)
     refused = []
 
     def again(metrics):
-        with pytest.raises(BlockingIOError, match="Another process is training"):
+        with pytest.raises(BlockingIOError, match="Another process trains in"):
             sl.pretrain(minute, clips, tmp_path / "run", progress=False)
         refused.append(True)
 

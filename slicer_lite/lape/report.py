@@ -18,22 +18,51 @@ from slicer_lite.weights import Pretrained, untrained
 TRAINED, UNTRAINED, MEL, MAJORITY = "slicer", "untrained encoder", "mel mean + deviation", "majority class"
 
 
-def evaluate(
-    pretrained: Pretrained, clips: Clips, seed: int = 0, progress: bool = True, device: str = "cpu"
-) -> dict[str, Any]:
-    """Probe every task of `clips` with a trained encoder and with three baselines.
+def features(
+    pretrained: Pretrained, clips: Clips, seed: int = 0, progress: bool = False, device: str = "cpu"
+) -> dict[str, np.ndarray]:
+    """What probes are given: the trained embeddings, and two baselines that need no training.
 
     Args:
         pretrained: of `slicer_lite.load`; the untrained encoder has its architecture and statistics.
-        clips: with at least one task that has a train and a test split.
-        seed: of the untrained encoder's weights and the probes' folds.
+        clips: any.
+        seed: of the untrained encoder's weights.
         progress: show bars.
         device: that the encoders run on.
 
     Returns:
-        `tasks`: for each task, for each of the four features, `accuracy` with `low` and `high` (95 %) and the
-        number of `clips`; `average`: the mean accuracy over tasks for each feature; `about`: what is needed
-        to repeat it.
+        `(N, D)` arrays by name, each with a D of its own.
+    """
+    plain = untrained(pretrained, seed)
+    return {
+        TRAINED: embed(pretrained.encoder.to(device), clips, progress=progress),
+        UNTRAINED: embed(plain.encoder.to(device), clips, progress=progress),
+        MEL: mel_statistics(clips, progress=progress),
+    }
+
+
+def evaluate(
+    pretrained: Pretrained,
+    clips: Clips,
+    seed: int = 0,
+    progress: bool = False,
+    device: str = "cpu",
+    given: Mapping[str, np.ndarray] | None = None,
+) -> dict[str, Any]:
+    """Probe every task of `clips` with a trained encoder and with the baselines.
+
+    Args:
+        pretrained: of `slicer_lite.load`.
+        clips: with at least one task that has a train and a test split.
+        seed: of the untrained encoder's weights and the probes' folds.
+        progress: show bars.
+        device: that the encoders run on.
+        given: features to probe, if they have been computed already or others are wanted; by default `features`.
+
+    Returns:
+        `tasks`: for each task, for each kind of features and the majority class, `accuracy` with `low` and
+        `high` (95 %) and the number of `clips`; `average`: the mean accuracy over tasks of each; `about`: what
+        is needed to repeat it.
 
     Raises:
         ValueError: no task has both a train and a test split.
@@ -44,14 +73,9 @@ def evaluate(
             "No task can be probed: a task needs labelled clips in a train and in a test split (columns `label` "
             "and `split` of the manifest)."
         )
-    plain = untrained(pretrained, seed)
-    features = {
-        TRAINED: embed(pretrained.encoder.to(device), clips, progress=progress),
-        UNTRAINED: embed(plain.encoder.to(device), clips, progress=progress),
-        MEL: mel_statistics(clips, progress=progress),
-    }
-    results = {task: _probe_task(clips, task, features, seed) for task in tasks}
-    names = [*features, MAJORITY]
+    probed = given or features(pretrained, clips, seed, progress, device)
+    results = {task: _probe_task(clips, task, probed, seed) for task in tasks}
+    names = [*probed, MAJORITY]
     return {
         "tasks": {
             task: {name: accuracy.to_dict() for name, accuracy in row.items()}

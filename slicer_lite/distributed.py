@@ -1,0 +1,123 @@
+"""Several processes that together compute what one would on the joined batch. In one process all of this is idle.
+
+Started by `torchrun --nproc-per-node=N -m slicer_lite pretrain …`: each process has an N-th of every batch, and
+all have the whole queue and memory. What a loss compares across clips is gathered.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+_PATIENCE = timedelta(minutes=30)  # for a process that decodes the clips while the others wait
+
+
+def rank() -> int:
+    """This process's number, from 0."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def size() -> int:
+    """How many processes there are."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+@contextmanager
+def processes(device: torch.device) -> Iterator[torch.device]:
+    """Join the processes that torchrun has started, if it has; yields the device of this one."""
+    if "RANK" not in os.environ or size() > 1:
+        yield device
+        return
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+    try:
+        yield device
+    finally:
+        dist.destroy_process_group()
+
+
+def mine(batch: Tensor) -> Tensor:
+    """This process's part of a batch that all have drawn alike: the rank-th N-th of the first axis."""
+    return batch.chunk(size())[rank()] if size() > 1 else batch
+
+
+def gather(part: Tensor) -> Tensor:
+    """The joined batch from the parts of all processes, without gradients: `(B / N, …)` -> `(B, …)`."""
+    if size() == 1:
+        return part
+    parts = [torch.empty_like(part, memory_format=torch.contiguous_format) for _ in range(size())]
+    dist.all_gather(parts, part.detach().contiguous())
+    return torch.cat(parts)
+
+
+def gather_with_gradient(part: Tensor) -> Tensor:
+    """`gather`, through which gradients flow back to every process's part."""
+    return part if size() == 1 else torch.cat(_Gather.apply(part))
+
+
+class _Gather(torch.autograd.Function):
+    """Each process sends the gradient of every part home, where they are summed.
+
+    All processes compute the same loss from the joined batch, so a part's gradient comes N times too large;
+    `average` over processes, which the instance loss needs anyway, sets that right.
+    """
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, part: Tensor) -> tuple[Tensor, ...]:
+        return gather(part).chunk(size())
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> Tensor:
+        every = torch.stack(gradients)
+        dist.all_reduce(every)
+        return every[rank()]
+
+
+@torch.no_grad()
+def average(tensors: Iterable[Tensor]) -> None:
+    """Replace tensors by their mean over all processes, in one message."""
+    tensors = list(tensors)
+    if size() == 1 or not tensors:
+        return
+    together = torch.cat([tensor.flatten() for tensor in tensors])
+    dist.all_reduce(together)
+    together /= size()
+    for tensor, values in zip(tensors, together.split([t.numel() for t in tensors]), strict=True):
+        tensor.copy_(values.view_as(tensor))
+
+
+@torch.no_grad()
+def same_everywhere(module: nn.Module) -> None:
+    """Give every process the first one's weights and buffers."""
+    if size() > 1:
+        for tensor in module.state_dict().values():
+            values = tensor.contiguous()
+            dist.broadcast(values, 0)
+            tensor.copy_(values)
+
+
+def any_process(condition: bool) -> bool:
+    """Whether it is true in at least one process."""
+    if size() == 1:
+        return condition
+    flag = torch.tensor(float(condition), device="cuda" if dist.get_backend() == "nccl" else "cpu")
+    dist.all_reduce(flag, dist.ReduceOp.MAX)
+    return bool(flag)
+
+
+@contextmanager
+def first_alone() -> Iterator[None]:
+    """The first process goes ahead, then the others: for work that leaves files behind for them."""
+    if rank() > 0:
+        dist.barrier()
+    yield
+    if rank() == 0 and size() > 1:
+        dist.barrier()

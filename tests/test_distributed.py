@@ -1,0 +1,137 @@
+"""Several processes compute what one would on the joined batch."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import slicer_lite as sl
+
+STEPS = 5
+
+# Five whole steps, batch norms in evaluation mode, no dropout; the first process writes what came out.
+CHILD = """
+import sys, torch
+from pathlib import Path
+import slicer_lite as sl
+from slicer_lite import distributed
+from slicer_lite.checkpoint import with_prefix
+from slicer_lite.train import Training
+torch.set_num_threads(1)
+data, out, mode = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
+config = sl.preset("tiny", channels=4, dim=16, clusters=4, queue=40, mix_memory=24, batch_size=8, dropout=0.0,
+                   precision="fp32", teacher_momentum=0.9, optimizer="sgd", learning_rate=0.05, steps=5)
+clips = sl.load_clips(data, progress=False).for_pretraining()
+with distributed.processes(torch.device("cpu")) as device:
+    out.mkdir(exist_ok=True)
+    training = Training(config, clips, out, device)
+    training.join()
+    training.model.train()
+    for module in training.model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d) and mode == "eval":
+            module.eval()
+    metrics = [training.one_step() for _ in range(5)]
+    if distributed.rank() == 0:
+        state = {**training.model.state_dict(), **with_prefix("views", training.views.state_dict())}
+        torch.save({"state": state, "metrics": metrics}, out / "result.pt")
+"""
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def start(processes, arguments, **options):
+    """`arguments` of Python, run by as many processes as torchrun would start."""
+    port, children = str(free_port()), []
+    for rank in range(processes):
+        place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
+        joined = {**place, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port} if processes > 1 else {}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", **joined}
+        children.append(subprocess.Popen([sys.executable, *arguments], env=environment, **options))
+    return children
+
+
+def five_steps(processes, data, out, mode):
+    for child in start(processes, ["-c", CHILD, str(data), str(out), mode]):
+        assert child.wait(120) == 0
+    return torch.load(out / "result.pt", weights_only=True)
+
+
+@pytest.mark.slow
+def test_two_and_four_processes_compute_what_one_does(tones, tmp_path):
+    one = five_steps(1, tones, tmp_path / "1", "eval")
+    for processes in (2, 4):
+        several = five_steps(processes, tones, tmp_path / str(processes), "eval")
+        for mine, theirs in zip(several["metrics"], one["metrics"], strict=True):
+            for name in ("total", "instance", "cluster", "entropy"):
+                assert mine[name] == pytest.approx(theirs[name], abs=1e-5)
+        for name, value in several["state"].items():
+            torch.testing.assert_close(value, one["state"][name], rtol=0, atol=1e-5, msg=name)
+
+
+@pytest.mark.slow
+def test_batch_norms_of_two_processes_on_cpu_depart_and_by_how_much(tones, tmp_path):
+    """Each process normalises by its own half of the batch: docs/scaling.md says so, this holds it to that."""
+    one = five_steps(1, tones, tmp_path / "1", "train")["metrics"]
+    two = five_steps(2, tones, tmp_path / "2", "train")["metrics"]
+    assert two[0]["total"] == pytest.approx(one[0]["total"], rel=0.05)
+    assert two[0]["total"] != pytest.approx(one[0]["total"], abs=1e-5)
+
+
+OPTIONS = "--channels 4 --dim 16 --clusters 4 --queue 64 --mix-memory 32 --batch-size 8 --precision fp32"
+
+
+@pytest.mark.slow
+def test_torchrun_trains_dies_with_a_reason_and_resumes_with_another_number(tones, tmp_path):
+    run = tmp_path / "run"
+    command = ["-m", "slicer_lite", "pretrain", "--data", str(tones), "--out", str(run), *OPTIONS.split()]
+    command += ["--steps", "300", "--device", "cpu"]
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node=2",
+        f"--master-port={free_port()}",
+    ]
+    parent = subprocess.Popen([*torchrun, *command], stderr=subprocess.PIPE, text=True)
+    while not list(run.glob("checkpoints/step-*")):
+        assert parent.poll() is None, parent.stderr.read()
+        time.sleep(0.1)
+    victim = children_of(parent.pid)[-1]
+    os.kill(victim, 9)
+    begun = time.monotonic()
+    said = parent.communicate(timeout=60)[1]
+    assert time.monotonic() - begun < 60
+    assert parent.returncode != 0
+    assert "SIGKILL" in said
+    before = max(int(path.name[5:13]) for path in run.glob("checkpoints/step-*"))
+    assert 0 < before < 300
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert steps == list(range(1, 301))
+    assert sl.load(run).step == 300
+
+
+def children_of(pid):
+    tasks = Path(f"/proc/{pid}/task/{pid}/children")
+    if not tasks.exists():
+        pytest.skip("this system does not list a process's children")
+    return [int(child) for child in tasks.read_text().split()]
+
+
+def test_a_batch_that_processes_cannot_share_is_refused(tones, tmp_path, minute, monkeypatch):
+    monkeypatch.setattr("slicer_lite.distributed.size", lambda: 3)
+    with pytest.raises(
+        ValueError, match="batch_size = 8 cannot be shared by 3 processes: use a multiple of 3"
+    ):
+        sl.train._check(minute, sl.load_clips(tones, progress=False))
