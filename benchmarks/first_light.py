@@ -8,13 +8,11 @@ fixed before, so the test split is opened once for each seed. Runs are kept, and
 """
 
 import argparse
-import platform
 import statistics
-import time
 from pathlib import Path
 
-import numpy as np
 import torch
+from measure import machine, seconds, spread
 
 import slicer_lite as sl
 from slicer_lite.device import autocast
@@ -82,41 +80,14 @@ def speed(clips: sl.Clips, run: Path, repeats: int = 10) -> dict[str, object]:
         training.optimizer.step()
         training.optimizer.zero_grad(set_to_none=True)
 
-    whole, model = [], []
-    for _ in range(repeats + 2):  # in turn, so that a change in the machine's load meets both
-        for work, times in ((training.one_step, whole), (model_only, model)):
-            begun = time.perf_counter()
-            work()
-            times.append(time.perf_counter() - begun)
-    rates = [config.batch_size / seconds for seconds in whole[2:]]
-    outside = [1 - m / w for m, w in zip(model[2:], whole[2:], strict=True)]
+    whole, model = seconds(training.one_step, model_only, repeats=repeats)
+    rates = [config.batch_size / took for took in whole]
+    outside = [1 - m / w for m, w in zip(model, whole, strict=True)]
     return {
-        "clips_per_second": {"median": float(np.median(rates)), "min": min(rates), "max": max(rates)},
-        "share_outside_the_model": {
-            "median": float(np.median(outside)),
-            "min": min(outside),
-            "max": max(outside),
-        },
+        "clips_per_second": spread(rates),
+        "share_outside_the_model": spread(outside),
         "repeats": repeats,
         "load": "whole training steps of the tiny preset, batch 256, from the store",
-    }
-
-
-def machine() -> dict[str, object]:
-    name = next(
-        (
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if "model name" in line
-        ),
-        platform.processor(),
-    )
-    return {
-        "processor": name,
-        "threads": torch.get_num_threads(),
-        "bf16": bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
     }
 
 

@@ -1,0 +1,247 @@
+"""How fast each part is, and how near its floor. Writes results/speed.json.
+
+    python benchmarks/speed.py [--parts views,kmix,step,training,store,embedding,import] [--out FILE]
+
+Run it on an idle machine. Every figure is the median of at least 7 repeats, with the smallest and the largest; ratios
+are taken turn by turn. Parts that are not asked for keep the figures that the file has.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import soundfile
+import torch
+from measure import machine, ratios, seconds, spread
+
+import slicer_lite as sl
+from slicer_lite.config import SAMPLE_RATE, WINDOW, Config
+from slicer_lite.device import autocast
+from slicer_lite.files import write_json
+from slicer_lite.kmix import KMix
+from slicer_lite.slicer import SLICER
+from slicer_lite.train import Training
+from slicer_lite.views import TwoViews
+
+RESULTS = Path(__file__).parent / "results" / "speed.json"
+CPU = torch.device("cpu")
+
+
+def some_clips(count: int = 1024, length: int = 2 * WINDOW) -> sl.Clips:
+    rng = np.random.default_rng(0)
+    return sl.Clips.from_waveforms([rng.uniform(-0.3, 0.3, length).astype(np.float32) for _ in range(count)])
+
+
+def views() -> dict[str, object]:
+    """Milliseconds a clip for both views, from the store to the crop, one thread, with a full memory."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        batch, clips, config = 256, some_clips(), sl.preset("tiny")
+        both = TwoViews(config, -5.0, 4.0, torch.randn(4, 64))
+        both.mixer.push(torch.randn(config.mix_memory, 1, 64, 96))
+        rng = np.random.default_rng(0)
+
+        def work() -> None:
+            waveform = clips.windows(rng.integers(0, len(clips), batch), rng.integers(0, WINDOW, batch))
+            both(both.inputs(waveform), 0, 0)
+
+        waveform = clips.windows(np.arange(batch), np.zeros(batch, int))
+        inputs = both.inputs(waveform)
+        mixing, boxes = torch.rand(batch, 2), both.crop.boxes(batch)
+        parts = {
+            "two views": work,
+            "store": lambda: clips.windows(
+                rng.integers(0, len(clips), batch), rng.integers(0, WINDOW, batch)
+            ),
+            "log-mel": lambda: both.inputs(waveform),
+            "k-mix, one view": lambda: both.mixer(inputs, draws=mixing),
+            "crop, one view": lambda: both.crop.apply(inputs, boxes),
+            "memory": lambda: both.mixer.push(inputs),
+        }
+        times = seconds(*parts.values())
+        return {
+            "milliseconds a clip": {
+                name: spread([1000 * t / batch for t in its]) for name, its in zip(parts, times, strict=True)
+            },
+            "batch": batch,
+            "threads": 1,
+        }
+    finally:
+        torch.set_num_threads(threads)
+
+
+def kmix() -> dict[str, object]:
+    """Milliseconds a clip for one view's k-mix, against the sizes of memory and clusters, one thread."""
+    threads, batch = torch.get_num_threads(), 256
+    torch.set_num_threads(1)
+    try:
+        x, draws = torch.randn(batch, 1, 64, 96), torch.rand(batch, 2)
+        sizes = {(2048, 4): None, (65_536, 4): None, (2048, 256): None}
+        mixers = []
+        for memory, clusters in sizes:
+            mixer = KMix(torch.randn(clusters, 64), memory=memory)
+            for _ in range(memory // 2048):
+                mixer.push(torch.randn(2048, 1, 64, 96))
+            mixers.append(mixer)
+        times = seconds(*[lambda mixer=mixer: mixer(x, draws=draws) for mixer in mixers])
+        return {
+            "milliseconds a clip": {
+                f"memory {memory}, {clusters} clusters": spread([1000 * t / batch for t in its])
+                for (memory, clusters), its in zip(sizes, times, strict=True)
+            },
+            "memory 65536 / 2048": ratios(times[1], times[0]),
+            "256 / 4 clusters": ratios(times[2], times[0]),
+        }
+    finally:
+        torch.set_num_threads(threads)
+
+
+def floor(model: SLICER, view1: torch.Tensor, view2: torch.Tensor) -> None:
+    """Student forward and backward on both views and teacher forward: nothing else."""
+    with autocast(model.config, view1.device):
+        s1, s2 = model.student(view1), model.student(view2)
+        with torch.no_grad():
+            model.teacher(view1)
+            model.teacher(view2)
+    (s1.key.sum() + s2.key.sum() + s1.assignment.sum() + s2.assignment.sum()).backward()
+    model.student.zero_grad(set_to_none=True)
+
+
+def step(name: str, batch: int, **changes: object) -> dict[str, object]:
+    """Clips per second of a whole training step from the store, and of its floor."""
+    config: Config = sl.preset(name, batch_size=batch, **changes)
+    with tempfile.TemporaryDirectory() as folder:
+        training = Training(config, some_clips(), Path(folder), CPU)
+        training.model.train()
+        for _ in range(config.mix_memory // batch + 1):  # a full memory and a full queue
+            training.views.mixer.push(torch.randn(batch, 1, 64, 96))
+        training.model.queue.copy_(
+            torch.nn.functional.normalize(torch.randn_like(training.model.queue), dim=1)
+        )
+        training.model.queue_clip.fill_(10**6)
+        view1, view2 = torch.randn(2, batch, 1, 64, 96).unbind(0)
+        repeats = 7 if batch <= 128 else 5
+        whole, bare = seconds(
+            training.one_step, lambda: floor(training.model, view1, view2), repeats=repeats, warmups=1
+        )
+    return {
+        "step, clips a second": spread([batch / t for t in whole]),
+        "floor, clips a second": spread([batch / t for t in bare]),
+        "step / floor": ratios(bare, whole),
+        "batch": batch,
+    }
+
+
+def steps() -> dict[str, object]:
+    """The presets, whole step against bare floor; and the paper's model in other precisions and layouts."""
+    found: dict[str, object] = {
+        "tiny": step("tiny", 256),
+        "small": step("small", 128),
+        "paper": step("paper", 128),
+        "paper, fp32": step("paper", 64, precision="fp32"),
+    }
+    return found
+
+
+def training() -> dict[str, object]:
+    """Steps fed from the store against the same steps on input that is there already."""
+    config = sl.preset("tiny")
+    with tempfile.TemporaryDirectory() as folder:
+        run = Training(config, some_clips(), Path(folder), CPU)
+        run.model.train()
+        ready = run.clips.windows(np.arange(config.batch_size), np.zeros(config.batch_size, int))
+
+        def synthetic() -> None:
+            with mock.patch.object(type(run.clips), "windows", lambda *_: ready):
+                run.one_step()
+
+        real, made = seconds(run.one_step, synthetic, warmups=1)
+    return {"from the store / synthetic input": ratios(made, real)}
+
+
+def decoding() -> dict[str, object]:
+    """Decoding into the store, in seconds of sound a second; and opening it again."""
+    rng = np.random.default_rng(0)
+    found: dict[str, object] = {}
+    for rate in (16_000, 44_100):
+        with tempfile.TemporaryDirectory() as folder:
+            files = [Path(folder, f"{i}.flac") for i in range(120)]
+            for file in files:
+                soundfile.write(file, 0.1 * rng.standard_normal(10 * rate), rate)
+            rates = []
+            for turn in range(7):
+                cache = Path(folder, f"cache-{turn}")
+                with mock.patch.dict("os.environ", {"SLICER_LITE_CACHE": str(cache)}):
+                    ((took,),) = seconds(lambda: sl.load_clips(folder, progress=False), repeats=1, warmups=0)
+                    rates.append(10 * len(files) / took)
+                    ((again,),) = seconds(lambda: sl.load_clips(folder, progress=False), repeats=1, warmups=0)
+            found[f"FLAC at {rate} Hz, times real time"] = spread(rates)
+    found["opening it again, seconds"] = again
+    return found
+
+
+def embedding() -> dict[str, object]:
+    """Embedding clips of mixed lengths against the bare encoder's forward on the same number of windows."""
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(WINDOW // 2, 6 * SAMPLE_RATE, 300)
+    clips = sl.Clips.from_waveforms([rng.uniform(-0.3, 0.3, n).astype(np.float32) for n in lengths])
+    windows = int(np.maximum(lengths // WINDOW, 1).sum())
+    encoder = sl.Encoder(channels=64, dim=512).eval()
+    batches = [torch.randn(n, 1, 64, 96) for n in [256] * (windows // 256) + [windows % 256]]
+
+    @torch.no_grad()
+    def bare() -> None:
+        for batch in batches:
+            encoder(batch)
+
+    whole, forward = seconds(lambda: sl.embed(encoder, clips), bare, repeats=5, warmups=1)
+    return {
+        "embed / bare forward": ratios(forward, whole),
+        "windows a second": spread([windows / t for t in whole]),
+        "seconds of sound a second": spread([lengths.sum() / SAMPLE_RATE / t for t in whole]),
+    }
+
+
+def importing() -> dict[str, object]:
+    """Seconds that `import slicer_lite` takes after torch, each in a fresh interpreter."""
+    code = "import time, torch; t = time.perf_counter(); import slicer_lite; print(time.perf_counter() - t)"
+    runs = [
+        float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+        for _ in range(7)
+    ]
+    return {"seconds after torch": spread(runs)}
+
+
+PARTS = {
+    "views": views,
+    "kmix": kmix,
+    "step": steps,
+    "training": training,
+    "store": decoding,
+    "embedding": embedding,
+    "import": importing,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--parts", default=",".join(PARTS))
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    found = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
+    for name in arguments.parts.split(","):
+        found[name] = {**PARTS[name](), "machine": machine()}
+        print(name, json.dumps(found[name], indent=1))
+        write_json(arguments.out, found)
+
+
+if __name__ == "__main__":
+    main()
