@@ -4,6 +4,7 @@ Each case makes an input in an empty folder and says what the message must conta
 traceback on the command line, and none may harm what was there before.
 """
 
+import multiprocessing
 import os
 import re
 import struct
@@ -15,6 +16,7 @@ import soundfile
 
 import slicer_lite as sl
 from slicer_lite.cli import main
+from slicer_lite.store import decode
 
 
 def wav(path, samples=None, rate=16_000, **options):
@@ -259,12 +261,48 @@ def test_paths_may_leave_the_folder_when_allowed(tmp_path):
     assert len(sl.load_clips(tmp_path / "lists" / "list.csv", allow_outside=True, progress=False)) == 1
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="permissions do not bind this user")
+def read_as_nobody(folder, said):
+    os.setgid(65534)
+    os.setuid(65534)
+    try:
+        decode(folder / "bad.wav")
+    except ValueError as error:
+        said.put(str(error))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
 def test_a_file_without_permission_is_named(tmp_path):
-    with_good(tmp_path)
     wav(tmp_path / "bad.wav")
     (tmp_path / "bad.wav").chmod(0)
-    with pytest.warns(UserWarning, match="1 of 2 files could not be read"):
+    if os.geteuid():
+        with pytest.raises(ValueError, match="not readable as audio"):
+            decode(tmp_path / "bad.wav")
+        return
+    for folder in (
+        tmp_path,
+        *tmp_path.parents[:2],
+    ):  # the superuser may read everything; somebody else may not
+        folder.chmod(0o755)
+    context = multiprocessing.get_context("fork")
+    said = context.Queue()
+    child = context.Process(target=read_as_nobody, args=(tmp_path, said))
+    child.start()
+    assert "not readable as audio" in said.get(timeout=30)
+    child.join()
+
+
+def test_a_file_that_vanishes_while_it_is_read_is_named(tmp_path, monkeypatch):
+    with_good(tmp_path)
+    wav(tmp_path / "bad.wav")
+    real = soundfile.SoundFile
+
+    def vanishing(path, *arguments, **options):
+        if Path(path).name == "bad.wav":
+            Path(path).unlink()
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(soundfile, "SoundFile", vanishing)
+    with pytest.warns(UserWarning, match=r"1 of 2 files could not be read.*bad.wav: not readable as audio"):
         assert len(sl.load_clips(tmp_path, progress=False)) == 1
 
 

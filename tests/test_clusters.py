@@ -78,6 +78,7 @@ def test_a_map_needs_more_clips_than_neighbours():
         clusters.umap_map(np.zeros((15, 4), np.float32))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of numba and umap-learn, about themselves
 def test_the_map_keeps_groups_apart_and_repeats():
     pytest.importorskip("umap")
