@@ -58,6 +58,33 @@ def test_groups_are_kept_together_when_the_strength_is_chosen():
     assert apart.strength == 10.0
 
 
+def test_cross_validation_is_a_probe_on_each_fold():
+    x, y = blobs(200, spread=2)
+    folds = lape.cross_validate(x, y)
+    assert sum(fold.clips for fold in folds) == 200
+    whole = sum(fold.correct for fold in folds) / 200
+    assert whole == pytest.approx(lape.linear_probe(x, y, *blobs(2000, spread=2, seed=1)).accuracy, abs=0.1)
+    assert folds == lape.cross_validate(x, y)
+
+
+def test_cross_validation_keeps_groups_together():
+    # Features that only tell groups apart say nothing of a class in groups that were not seen.
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(60), 5)
+    x = rng.standard_normal((60, 40))[groups] + 0.01 * rng.standard_normal((300, 40))
+    y = rng.permutation(np.arange(60) % 2)[groups]
+    apart = np.mean([fold.accuracy for fold in lape.cross_validate(x, y)])
+    together = np.mean([fold.accuracy for fold in lape.cross_validate(x, y, groups)])
+    assert apart > 0.95
+    assert together < 0.7
+
+
+def test_a_class_that_is_in_one_fold_only_counts_as_errors():
+    x, y = blobs(100, spread=0.01)
+    y[0] = 9
+    assert sum(fold.correct for fold in lape.cross_validate(x, y)) == 99
+
+
 def test_wilson_interval():
     # Known value: 50 of 100 gives 40.38 to 59.62 per cent.
     half = counted(50, 100)

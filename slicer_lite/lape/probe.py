@@ -93,6 +93,38 @@ def linear_probe(
     return counted(correct, len(true), strength)
 
 
+def cross_validate(
+    x: np.ndarray,
+    y: Sequence[Any],
+    groups: Sequence[Any] | None = None,
+    folds: int = 5,
+    strengths: Sequence[float] = STRENGTHS,
+    seed: int = 0,
+) -> list[Accuracy]:
+    """`linear_probe` on each fold in turn, fitted to the others: for choosing settings inside a train split.
+
+    The folds are a function of labels, groups and seed, so that features of several encoders meet the same
+    folds and can be compared fold by fold.
+
+    Args:
+        x, y, groups: `(N, D)`, `(N,)`, `(N,)` of the train split; groups are kept together where there are
+            enough of them.
+
+    Returns:
+        One accuracy a fold.
+    """
+    labels = np.asarray(y).astype(str)
+    known = None if groups is None else np.asarray(groups).astype(str)
+    found = []
+    for fit, check in _splits(x, labels, known, folds, seed):
+        inside = None if known is None else list(known[fit])
+        # A class that only the held-out fold has cannot be right: its clips are counted as errors.
+        there = check[np.isin(labels[check], labels[fit])]
+        part = linear_probe(x[fit], list(labels[fit]), x[there], list(labels[there]), inside, strengths, seed)
+        found.append(counted(part.correct, len(check), part.strength))
+    return found
+
+
 def majority(train_y: Sequence[Any], test_y: Sequence[Any]) -> Accuracy:
     """The baseline that hears nothing: always the train split's most frequent label."""
     names, counts = np.unique(np.asarray(train_y).astype(str), return_counts=True)
@@ -106,25 +138,27 @@ def counted(correct: int, clips: int, strength: float | None = None) -> Accuracy
     return Accuracy(correct / clips, float(interval.low), float(interval.high), correct, clips, strength)
 
 
+def _splits(
+    x: np.ndarray, y: np.ndarray, groups: np.ndarray | None, folds: int, seed: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Pairs of places to fit to and to check on. Groups stay together if each class has enough of them."""
+    with warnings.catch_warnings():
+        # A class with fewer clips than folds is missing from some: its clips then count as errors, for all alike.
+        warnings.filterwarnings("ignore", message="The least populated class")
+        if groups is not None and all(len(set(groups[y == label])) >= folds for label in set(y)):
+            return list(StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(x, y, groups))
+        return list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(x, y))
+
+
 def _choose_strength(
     x: np.ndarray, y: np.ndarray, groups: Sequence[Any] | None, strengths: Sequence[float], seed: int
 ) -> float:
     """The strength with the best cross-validated accuracy; the strongest regularisation among equals."""
     if len(strengths) == 1:
         return strengths[0]
-    folds: StratifiedGroupKFold | StratifiedKFold
     known = None if groups is None else np.asarray(groups).astype(str)
-    # Groups are kept together where there are enough of them: each fold needs its own.
-    if known is not None and all(len(set(known[y == label])) >= _FOLDS for label in set(y)):
-        folds = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=seed)
-    else:
-        known, folds = None, StratifiedKFold(_FOLDS, shuffle=True, random_state=seed)
     right = np.zeros(len(strengths))
-    with warnings.catch_warnings():
-        # A class with fewer clips than folds is missing from some: its clips then count as errors, for all alike.
-        warnings.filterwarnings("ignore", message="The least populated class")
-        splits = list(folds.split(x, y, known))
-    for fit, check in splits:
+    for fit, check in _splits(x, y, known, _FOLDS, seed):
         for place, strength in enumerate(strengths):
             right[place] += (_classifier(strength).fit(x[fit], y[fit]).predict(x[check]) == y[check]).sum()
     return strengths[int(right.argmax())]
