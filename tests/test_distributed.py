@@ -80,7 +80,7 @@ def test_two_and_four_processes_compute_what_one_does(tones, tmp_path):
 
 @pytest.mark.slow
 def test_batch_norms_of_two_processes_on_cpu_depart_and_by_how_much(tones, tmp_path):
-    """Each process normalises by its own half of the batch: docs/scaling.md says so, this holds it to that."""
+    """Each process normalises by its own half of the batch, as README says: close, and not the same."""
     one = five_steps(1, tones, tmp_path / "1", "train")["metrics"]
     two = five_steps(2, tones, tmp_path / "2", "train")["metrics"]
     assert two[0]["total"] == pytest.approx(one[0]["total"], rel=0.05)
