@@ -40,6 +40,7 @@ def processes(device: torch.device) -> Iterator[torch.device]:
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
     try:
         yield device
+        dist.barrier()  # nobody hangs up while another is still listening
     finally:
         dist.destroy_process_group()
 

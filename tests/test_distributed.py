@@ -17,7 +17,7 @@ STEPS = 5
 
 # Five whole steps, batch norms in evaluation mode, no dropout; the first process writes what came out.
 CHILD = """
-import sys, torch
+import os, sys, torch
 from pathlib import Path
 import slicer_lite as sl
 from slicer_lite import distributed
@@ -40,6 +40,7 @@ with distributed.processes(torch.device("cpu")) as device:
     if distributed.rank() == 0:
         state = {**training.model.state_dict(), **with_prefix("views", training.views.state_dict())}
         torch.save({"state": state, "metrics": metrics}, out / "result.pt")
+os._exit(0)  # what PyTorch's threads do while the interpreter shuts down is not what is tested
 """
 
 
