@@ -15,8 +15,8 @@ from slicer_lite.encoder import Encoder
 from slicer_lite.losses import cluster_contrast, info_nce, negative_entropy
 
 NO_CLIP = -1  # the clip id of an empty place in the queue
-BatchNorm = nn.BatchNorm2d | nn.SyncBatchNorm
 UNKNOWN_CLIP = -2  # of a key whose clip was not named
+BatchNorm = nn.BatchNorm2d | nn.SyncBatchNorm  # alone, or joined across processes
 
 
 class Outputs(NamedTuple):
