@@ -102,7 +102,7 @@ def as_text(results: Mapping[str, Any]) -> str:
     """The accuracies of `evaluate` as a table for the terminal, in per cent."""
     names = list(results["average"])
     width = max(len("average"), *map(len, results["tasks"]))
-    columns = [max(len(name), 20) for name in names]
+    columns = [max(len(name), len("100.0 (80.0 to 100.0)")) for name in names]
     lines = [" " * width + "  " + "  ".join(n.rjust(c) for n, c in zip(names, columns, strict=True))]
     for task, row in results["tasks"].items():
         cells = [
