@@ -18,9 +18,10 @@ from slicer_lite.device import choose_device
 from slicer_lite.embed import embed
 from slicer_lite.files import write_json
 from slicer_lite.lape.report import as_text, evaluate
+from slicer_lite.run_folder import read_metrics
 from slicer_lite.sounds import make_sounds
 from slicer_lite.store import load_clips
-from slicer_lite.train import pretrain, read_metrics
+from slicer_lite.train import pretrain
 from slicer_lite.weights import load
 
 

@@ -6,7 +6,6 @@ They are made without pyplot, whose global state widgets and threads disturb.
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from slicer_lite.config import F_MAX, F_MIN, HOP, SAMPLE_RATE
+from slicer_lite.run_folder import read_metrics
 
 # Colours that stay apart for colour-blind readers (Okabe and Ito).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
@@ -26,7 +26,7 @@ _MARKERS = ("o", "^", "s")  # where there are more groups than colours
 
 def curves(run_dir: str | Path) -> Figure:
     """How a run went: losses, use of the clusters, rank of the embeddings."""
-    lines = [json.loads(line) for line in (Path(run_dir) / "metrics.jsonl").read_text().splitlines()]
+    lines = read_metrics(run_dir)
     figure = Figure(figsize=(11, 3), layout="constrained")
     losses, clusters, rank = figure.subplots(1, 3)
     step = [line["step"] for line in lines]

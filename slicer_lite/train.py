@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import platform
 import signal
 import threading
 import time
@@ -13,14 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
 import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-import slicer_lite
-from slicer_lite import distributed, figures, health
+from slicer_lite import distributed, figures, health, run_folder
 from slicer_lite.checkpoint import (
     load_checkpoint,
     load_into,
@@ -32,7 +29,6 @@ from slicer_lite.checkpoint import (
 )
 from slicer_lite.config import Config
 from slicer_lite.device import autocast, choose_device
-from slicer_lite.files import write_durably, write_json
 from slicer_lite.randomness import clip_order, generator
 from slicer_lite.slicer import SLICER, Outputs, running_statistics
 from slicer_lite.store import Clips, load_clips
@@ -92,9 +88,9 @@ def pretrain(
         run = Path(run_dir).expanduser()
         run.mkdir(parents=True, exist_ok=True)
         stop = stop or threading.Event()
-        with _only_run_in(run), _interrupts(stop) as interrupted:
+        with run_folder.locked(run), _interrupts(stop) as interrupted:
             with distributed.first_alone():
-                _claim(run, config, chosen)
+                run_folder.claim(run, config, chosen)
                 training = Training(config, chosen, run, where)
             training.join()
             training.run(stop, on_step, progress)
@@ -157,7 +153,7 @@ class Training:
             while self.step < self.config.steps and not distributed.any_process(stop.is_set()):
                 self.one_step()
             return
-        _cut_after(self.run_dir / "metrics.jsonl", self.step)
+        run_folder.cut_after(self.run_dir, self.step)
         if self.step == 0:
             self._snapshot()
         bar = tqdm(
@@ -165,7 +161,7 @@ class Training:
         )
         with (
             bar,
-            (self.run_dir / "metrics.jsonl").open("a") as log,
+            (self.run_dir / run_folder.METRICS).open("a") as log,
             (self.run_dir / "timings.jsonl").open("a") as times,
         ):
             while self.step < self.config.steps and not distributed.any_process(stop.is_set()):
@@ -298,14 +294,6 @@ def learning_rate(config: Config, step: int) -> float:
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - rising) / (config.steps - rising)))
 
 
-def read_metrics(run_dir: str | Path) -> list[dict[str, float]]:
-    """The metrics of a run, one dict a step."""
-    path = Path(run_dir) / "metrics.jsonl"
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist: is {run_dir} a run folder?")
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
 def _check(config: Config, clips: Clips) -> None:
     """Refuse what cannot work before anything is written."""
     if not len(clips):
@@ -320,75 +308,6 @@ def _check(config: Config, clips: Clips) -> None:
             f"batch_size = {config.batch_size} cannot be shared by {distributed.size()} processes: use a multiple "
             f"of {distributed.size()}."
         )
-
-
-@contextmanager
-def _only_run_in(run: Path) -> Iterator[None]:
-    """Hold the folder's lock; the first of several processes holds it for all."""
-    if distributed.rank() > 0:
-        yield
-        return
-    lock = filelock.FileLock(run / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise BlockingIOError(
-            f"Another process trains in {run}: wait for it, or use another folder."
-        ) from None
-    with lock:
-        yield
-
-
-def _claim(run: Path, config: Config, clips: Clips) -> None:
-    """Make the folder this run's, or see that it is."""
-    path = run / "config.json"
-    mine = {"config": config.to_dict(), "clips": {"number": len(clips), "fingerprint": clips.fingerprint()}}
-    if not path.exists():
-        strange = [p.name for p in run.iterdir() if p.name != ".lock"]
-        if strange:
-            raise ValueError(
-                f"{run} holds other things ({', '.join(sorted(strange)[:3])}, …) and no config.json: use an empty "
-                "or new folder for a run."
-            )
-        versions = {
-            "slicer_lite": slicer_lite.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        }
-        write_json(path, {**mine, "versions": versions, "threads": torch.get_num_threads()})
-        return
-    try:
-        theirs = json.loads(path.read_text())
-        before = {**theirs["config"], **{f"clips.{k}": v for k, v in theirs["clips"].items()}}
-    except (ValueError, KeyError, TypeError):  # ValueError: neither JSON nor text
-        raise ValueError(f"{path} is damaged: use another folder for a new run.") from None
-    now = {**mine["config"], **{f"clips.{k}": v for k, v in mine["clips"].items()}}
-    different = [
-        f"{name}: {before.get(name)!r} there, {now.get(name)!r} here"
-        for name in {**before, **now}
-        if before.get(name) != now.get(name)
-    ]
-    if different:
-        raise ValueError(
-            f"{run} holds another run ({'; '.join(different)}). Use another folder, or its settings."
-        )
-
-
-def _cut_after(path: Path, step: int) -> None:
-    """Drop the lines of steps that will be done again."""
-    if not path.exists():
-        return
-    kept = []
-    lines = path.read_text(errors="replace").splitlines(keepends=True)
-    for line in lines:
-        try:
-            if json.loads(line)["step"] > step:
-                break
-        except json.JSONDecodeError:  # the line that a crash cut short
-            break
-        kept.append(line)
-    if len(kept) < len(lines):
-        write_durably(path, "".join(kept).encode())
 
 
 @contextmanager

@@ -20,6 +20,7 @@ import slicer_lite as sl
 from slicer_lite import health, train
 from slicer_lite.checkpoint import load_checkpoint, save_checkpoint
 from slicer_lite.randomness import clip_order, generator
+from slicer_lite.run_folder import read_metrics
 
 
 def bits(run):
@@ -45,7 +46,7 @@ def test_a_run_folder_explains_itself(clips, tmp_path, minute):
     config = json.loads((run / "config.json").read_text())
     assert config["config"]["batch_size"] == 8
     assert config["clips"]["number"] == 32  # the test split is not touched
-    lines = train.read_metrics(run)
+    lines = read_metrics(run)
     assert [line["step"] for line in lines] == list(range(1, 13))
     assert {"total", "instance", "cluster", "entropy", "learning_rate"} <= lines[0].keys()
     assert {"clusters_used", "cluster_entropy", "rank", "drift"} <= lines[-1].keys()
@@ -129,7 +130,7 @@ def test_the_global_random_state_is_not_disturbed(clips, tmp_path, minute):
 def test_another_seed_is_another_run(clips, tmp_path, minute):
     sl.pretrain(minute, clips, tmp_path / "a", steps=2, progress=False)
     sl.pretrain(minute.replace(seed=1), clips, tmp_path / "b", steps=2, progress=False)
-    assert train.read_metrics(tmp_path / "a")[1]["total"] != train.read_metrics(tmp_path / "b")[1]["total"]
+    assert read_metrics(tmp_path / "a")[1]["total"] != read_metrics(tmp_path / "b")[1]["total"]
 
 
 def run_in_child(config, data, folder):
