@@ -9,7 +9,7 @@ embeddings = sl.embed(trained.encoder, clips)
 
 __version__ = "0.1.0"
 
-from slicer_lite import kmix, lape, losses
+from slicer_lite import hear, kmix, lape, losses
 from slicer_lite.config import Config, preset
 from slicer_lite.crop import RandomResizeCrop
 from slicer_lite.embed import embed
@@ -32,6 +32,7 @@ __all__ = [
     "Pretrained",
     "RandomResizeCrop",
     "embed",
+    "hear",
     "kmix",
     "lape",
     "load",
