@@ -9,8 +9,8 @@ have several rows, one for each task that it carries a label of.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -34,11 +34,14 @@ class Table:
         labels: one row for each label that a clip carries; columns `clip` (row number in `paths`), `task`,
             `label`, `split`, `group`.
         split: `(N,)`; a clip that any task tests on is `test`, so that pre-training never hears it.
+        cuts: for clips that are a stretch of their file and not all of it: start and length in seconds, by row
+            number in `paths`.
     """
 
     paths: tuple[Path, ...]
     labels: pd.DataFrame
     split: np.ndarray
+    cuts: Mapping[int, tuple[float, float]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -83,7 +86,7 @@ def read_table(source: str | Path, allow_outside: bool = False, progress: bool =
     if not files:
         kinds = ", ".join(sorted(AUDIO_SUFFIXES))
         raise FileNotFoundError(f"{path} holds no audio file ({kinds}) and no manifest.csv.")
-    return _table(files, pd.DataFrame(columns=["clip", "task", "label", "split", "group"]))
+    return make_table(files, pd.DataFrame(columns=["clip", "task", "label", "split", "group"]))
 
 
 def _read_csv(path: Path, allow_outside: bool) -> Table:
@@ -126,7 +129,7 @@ def _read_csv(path: Path, allow_outside: bool) -> Table:
             "group": rows["group"].str.strip() if "group" in rows else "",
         }
     )
-    return _table(files, _consistent(labels, unique.tolist(), path), all_rows=labels)
+    return make_table(files, _consistent(labels, unique.tolist(), path), all_rows=labels)
 
 
 def _inside(base: Path, name: str, csv: Path, allow_outside: bool) -> Path:
@@ -169,9 +172,15 @@ def _consistent(labels: pd.DataFrame, names: Sequence[str], path: Path) -> pd.Da
     return labels.reset_index(drop=True)
 
 
-def _table(files: Sequence[Path], labels: pd.DataFrame, all_rows: pd.DataFrame | None = None) -> Table:
+def make_table(
+    files: Sequence[Path],
+    labels: pd.DataFrame,
+    all_rows: pd.DataFrame | None = None,
+    cuts: Mapping[int, tuple[float, float]] | None = None,
+) -> Table:
+    """A table whose clips are in the strictest split of their rows (`all_rows`, or `labels`)."""
     split = np.full(len(files), "", dtype=object)
     rows = labels if all_rows is None else all_rows
     for name in ("train", "validation", "test"):  # the last one wins
         split[rows.loc[rows["split"] == name, "clip"].to_numpy(dtype=int)] = name
-    return Table(tuple(files), labels, split)
+    return Table(tuple(files), labels, split, cuts or {})

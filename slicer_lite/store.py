@@ -135,7 +135,7 @@ class Clips:
 
 
 def load_clips(
-    source: str | Path | Clips | Sequence[np.ndarray],
+    source: str | Path | Table | Clips | Sequence[np.ndarray],
     strict: bool = False,
     allow_outside: bool = False,
     progress: bool = True,
@@ -143,8 +143,8 @@ def load_clips(
     """Open a source of clips, decoding it if that has not been done before.
 
     Args:
-        source: see `slicer_lite.data.read_table`; or a list of 1-D float arrays at 16 kHz; clips that are open
-            already are returned as they are.
+        source: see `slicer_lite.data.read_table`; or the table itself; or a list of 1-D float arrays at 16 kHz;
+            clips that are open already are returned as they are.
         strict: raise an error at the first file that cannot be read, instead of skipping it with a warning.
         allow_outside: let the paths in a CSV leave its folder.
         progress: show a bar while making sounds and decoding.
@@ -154,9 +154,9 @@ def load_clips(
     """
     if isinstance(source, Clips):
         return source
-    if not isinstance(source, str | Path):
+    if not isinstance(source, str | Path | Table):
         return Clips.from_waveforms(source)
-    table = read_table(source, allow_outside, progress)
+    table = source if isinstance(source, Table) else read_table(source, allow_outside, progress)
     folder = cache_folder() / "stores" / _key(table)
     if not (folder / "index.npz").exists():
         _build(table, folder, strict, progress)
@@ -192,11 +192,16 @@ def check_waveforms(waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
     return checked
 
 
-def decode(path: Path) -> np.ndarray:
+def decode(path: Path, cut: tuple[float, float] | None = None) -> np.ndarray:
     """A file's samples as 16 kHz mono float32: channels averaged, resampled, a peak above 1 scaled down to 1.
 
+    Args:
+        path: an audio file.
+        cut: start and length in seconds, if only that stretch is wanted.
+
     Raises:
-        ValueError: the file cannot be read, is empty, longer than allowed or not finite; says why.
+        ValueError: the file cannot be read, is empty, longer than allowed, shorter than the cut or not finite;
+            says why.
     """
     import soundfile  # here, so that training on clips that are decoded already needs no audio library
 
@@ -206,13 +211,19 @@ def decode(path: Path) -> np.ndarray:
         raise ValueError("the file is empty (0 bytes)")
     try:
         with soundfile.SoundFile(path) as file:
+            rate = file.samplerate
             if file.frames * file.channels > MAX_SAMPLES:
-                hours = file.frames / file.samplerate / 3600
                 raise ValueError(
-                    f"its header declares {file.frames:,} samples of {file.channels} channels ({hours:.1f} h), "
-                    f"more than the {MAX_SAMPLES:,} allowed; cut it into shorter files"
+                    f"its header declares {file.frames:,} samples of {file.channels} channels "
+                    f"({file.frames / rate / 3600:.1f} h), more than the {MAX_SAMPLES:,} allowed; cut it into "
+                    "shorter files"
                 )
-            samples, rate = file.read(dtype="float32", always_2d=True), file.samplerate
+            first, count = (0, file.frames) if cut is None else (round(cut[0] * rate), round(cut[1] * rate))
+            if first + count > file.frames:
+                raise ValueError(f"it ends after {file.frames / rate:.2f} s, before its cut {cut} does")
+            if first:
+                file.seek(first)
+            samples = file.read(count, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError, MemoryError) as error:
         raise ValueError(
             f"not readable as audio ({str(error).rstrip('.') or type(error).__name__})"
@@ -251,21 +262,22 @@ def _layout(lengths: np.ndarray) -> np.ndarray:
 def _key(table: Table) -> str:
     """Names the store of exactly these files in this state."""
     digest = hashlib.sha256(str(_FORMAT).encode())
-    for path in table.paths:
+    for number, path in enumerate(table.paths):
+        cut = f"\0{table.cuts[number]}" if number in table.cuts else ""
         try:
             state = path.stat()
             digest.update(
-                f"{path}\0{state.st_size}\0{state.st_mtime_ns}\n".encode("utf-8", "surrogateescape")
+                f"{path}\0{state.st_size}\0{state.st_mtime_ns}{cut}\n".encode("utf-8", "surrogateescape")
             )
         except (OSError, ValueError):
             digest.update(f"{path}\0missing\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:24]
 
 
-def _decoded(path: Path) -> np.ndarray | str:
+def _decoded(path: Path, cut: tuple[float, float] | None = None) -> np.ndarray | str:
     """The clip, or why there is none."""
     try:
-        return _to_int16(decode(path))
+        return _to_int16(decode(path, cut))
     except (ValueError, OSError) as error:
         return str(error)
 
@@ -287,9 +299,8 @@ def _build(table: Table, folder: Path, strict: bool, progress: bool) -> None:
         ):
             for begin in range(0, len(table), _AHEAD):
                 some = range(begin, min(begin + _AHEAD, len(table)))
-                for number, result in zip(
-                    some, pool.map(_decoded, [table.paths[i] for i in some]), strict=True
-                ):
+                decoded = pool.map(_decoded, [table.paths[i] for i in some], map(table.cuts.get, some))
+                for number, result in zip(some, decoded, strict=True):
                     bar.update()
                     if isinstance(result, str):
                         if strict:

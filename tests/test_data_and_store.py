@@ -139,7 +139,7 @@ def test_an_interrupted_decoding_leaves_nothing_behind(tmp_path, monkeypatch):
     (tmp_path / "data").mkdir()
     soundfile.write(tmp_path / "data" / "a.wav", tone(), 16_000)
 
-    def interrupted(path):
+    def interrupted(path, cut):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

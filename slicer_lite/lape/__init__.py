@@ -1,6 +1,7 @@
-"""Linear probes on frozen embeddings: LAPE's protocol, its baselines, and their results."""
+"""LAPE: its tasks, linear probes on frozen embeddings, the baselines beside them, and their results."""
 
 from slicer_lite.lape.probe import Accuracy, cross_validate, linear_probe, majority
 from slicer_lite.lape.report import evaluate, features
+from slicer_lite.lape.tasks import TASKS, Task
 
-__all__ = ["Accuracy", "cross_validate", "evaluate", "features", "linear_probe", "majority"]
+__all__ = ["TASKS", "Accuracy", "Task", "cross_validate", "evaluate", "features", "linear_probe", "majority"]

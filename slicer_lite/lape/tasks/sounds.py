@@ -1,0 +1,214 @@
+"""Instruments, birds, scenes and the city: NSynth, freefield1010 with warblr, TUT 2018, UrbanSound8K."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from slicer_lite.lape.tasks.task import Row, Task, draw, read_csv, read_lines, require_folder
+
+FAMILIES = (
+    "bass",
+    "brass",
+    "flute",
+    "guitar",
+    "keyboard",
+    "mallet",
+    "organ",
+    "reed",
+    "string",
+    "synth_lead",
+    "vocal",
+)
+SCENES = (
+    "airport",
+    "bus",
+    "metro",
+    "metro_station",
+    "park",
+    "public_square",
+    "shopping_mall",
+    "street_pedestrian",
+    "street_traffic",
+    "tram",
+)
+URBAN = (
+    "air_conditioner",
+    "car_horn",
+    "children_playing",
+    "dog_bark",
+    "drilling",
+    "engine_idling",
+    "gun_shot",
+    "jackhammer",
+    "siren",
+    "street_music",
+)
+_BIRD_SETS = {
+    "ff1010bird": "ff1010bird_metadata_2018.csv",
+    "warblrb10k": "warblrb10k_public_metadata_2018.csv",
+}
+_BIRD_FOLDERS = {"ff1010bird": "ff1010bird", "warblrb10k": "warblrb10k_public"}
+_TEST_SHARE = 0.2  # of the bird clips
+
+
+def _nsynth(root: Path) -> list[Row]:
+    rows = []
+    for part, split in (("train", "train"), ("valid", "validation"), ("test", "test")):
+        folder = require_folder(root / f"nsynth-{part}")
+        notes = _read_json(folder / "examples.json")
+        for name, note in notes.items():
+            rows.append(
+                Row(
+                    folder / "audio" / f"{name}.wav",
+                    _entry(note, "instrument_family_str", folder, name),
+                    split,
+                    _entry(note, "instrument_str", folder, name),
+                )
+            )
+    return rows
+
+
+def _read_json(path: Path) -> dict[str, dict[str, object]]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing.")
+    try:
+        notes = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not readable as JSON ({error}): unpack the archive anew.") from None
+    if not isinstance(notes, dict) or not all(isinstance(note, dict) for note in notes.values()):
+        raise ValueError(f"{path} should map each note's name to what is known of it.")
+    return notes
+
+
+def _entry(note: dict[str, object], key: str, folder: Path, name: str) -> str:
+    if key not in note:
+        raise ValueError(f"{folder / 'examples.json'}: the note {name!r} lacks {key!r}.")
+    return str(note[key])
+
+
+def _birdsong(root: Path) -> list[Row]:
+    rows = []
+    for dataset, table in _BIRD_SETS.items():
+        folder = require_folder(root / _BIRD_FOLDERS[dataset])
+        listed = read_csv(folder / table, ("itemid", "datasetid", "hasbird"))
+        for label, has in (("no bird", "0"), ("bird", "1")):
+            names = listed.loc[listed["hasbird"] == has, "itemid"].tolist()
+            # Drawn within each data set and class, so that both halves have the same shares.
+            test = draw(names, round(_TEST_SHARE * len(names)))
+            rows += [
+                Row(folder / "wav" / f"{name}.wav", label, "test" if name in test else "train")
+                for name in names
+            ]
+        other = sorted(set(listed["hasbird"]) - {"0", "1"})
+        if other:
+            raise ValueError(f"{folder / table}: hasbird is {other[0]!r} somewhere; it must be 0 or 1.")
+    return rows
+
+
+def _tut2018(root: Path) -> list[Row]:
+    folder = require_folder(root / "TUT-urban-acoustic-scenes-2018-development")
+    known = read_csv(folder / "meta.csv", ("filename", "scene_label", "identifier"), separator="\t")
+    places = dict(zip(known["filename"], known["identifier"], strict=True))
+    rows = []
+    for part, split in (("train", "train"), ("evaluate", "test")):
+        path = folder / "evaluation_setup" / f"fold1_{part}.txt"
+        for line in read_lines(path):
+            name, _, label = line.partition("\t")
+            if name not in places:
+                raise ValueError(f"{path} names {name!r}, which meta.csv does not list.")
+            rows.append(Row(folder / name, label, split, places[name]))
+    return rows
+
+
+def _us8k(root: Path) -> list[Row]:
+    folder = require_folder(root / "UrbanSound8K")
+    listed = read_csv(folder / "metadata" / "UrbanSound8K.csv", ("slice_file_name", "fold", "class"))
+    return [
+        Row(folder / "audio" / f"fold{fold}" / name, label, "test", fold)
+        for name, fold, label in zip(listed["slice_file_name"], listed["fold"], listed["class"], strict=True)
+    ]
+
+
+TASKS = (
+    Task(
+        id="nsynth",
+        title="instrument family",
+        dataset="NSynth",
+        classes=FAMILIES,
+        class_count=11,
+        source="https://magenta.tensorflow.org/datasets/nsynth",
+        licence="CC BY 4.0",
+        layout="""\
+nsynth-train/examples.json, audio/bass_synthetic_033-022-050.wav …
+nsynth-valid/  the same
+nsynth-test/   the same
+""",
+        split="The data set's own; no instrument of the train split is in another. synth_lead is in train only.",
+        published={"train": 289_205, "validation": 12_678, "test": 4_096},
+        published_in="https://magenta.tensorflow.org/datasets/nsynth",
+        reader=_nsynth,
+        absent=("synth_lead",),
+    ),
+    Task(
+        id="birdsong",
+        title="bird present or not",
+        dataset="freefield1010 and warblr",
+        classes=("no bird", "bird"),
+        class_count=2,
+        source="https://dcase.community/challenge2018/task-bird-audio-detection",
+        licence="CC BY 4.0",
+        layout="""\
+ff1010bird/ff1010bird_metadata_2018.csv, wav/55.wav …
+warblrb10k_public/warblrb10k_public_metadata_2018.csv, wav/759808e5-f824-401e-9058.wav …
+""",
+        split=(
+            "80 % train, 20 % test within each data set and class, drawn by a hash of the clips' names [ours]; the "
+            "published development data have no split of their own."
+        ),
+        published={},
+        published_in="",
+        reader=_birdsong,
+    ),
+    Task(
+        id="tut2018",
+        title="acoustic scene",
+        dataset="TUT Urban Acoustic Scenes 2018, development",
+        classes=SCENES,
+        class_count=10,
+        source="https://zenodo.org/records/1228142",
+        licence="Tampere University of Technology's own, for non-commercial scientific use",
+        layout="""\
+TUT-urban-acoustic-scenes-2018-development/
+  meta.csv
+  evaluation_setup/fold1_train.txt, fold1_evaluate.txt
+  audio/airport-barcelona-0-0-a.wav …
+""",
+        split="fold1_train.txt and fold1_evaluate.txt of the data set; no recording location is in both.",
+        published={},
+        published_in="",
+        reader=_tut2018,
+    ),
+    Task(
+        id="us8k",
+        title="urban sound",
+        dataset="UrbanSound8K",
+        classes=URBAN,
+        class_count=10,
+        source="https://urbansounddataset.weebly.com/urbansound8k.html",
+        licence="CC BY-NC 3.0",
+        layout="""\
+UrbanSound8K/
+  metadata/UrbanSound8K.csv
+  audio/fold1/101415-3-0-2.wav … audio/fold10/
+""",
+        split=(
+            "The data set's ten folds: each is the test split once, the other nine are the train split. (Five of "
+            "its 1,297 recordings have slices in two folds; the published figures include them, so they stay.)"
+        ),
+        published={"test": 8_732},
+        published_in="https://urbansounddataset.weebly.com/urbansound8k.html",
+        reader=_us8k,
+        folds=10,
+    ),
+)
