@@ -1,5 +1,6 @@
 # make lab    set up, then open the notebooks
 # make test   set up, then every check and every test (at most 25 minutes on 2 cores)
+# make test-all  the same, and what is too long for it: all notebooks walked in a browser
 # make check  the daily tier: style, types and the quick tests (under 3 minutes)
 # make setup  only the environment, in .venv
 # make notebooks  execute all notebooks anew and save them with their outputs
@@ -11,14 +12,17 @@ ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 # Without a display there is no browser to open: the address is printed instead.
 BROWSER := $(if $(or $(DISPLAY),$(WAYLAND_DISPLAY),$(filter Darwin,$(shell uname))),,--no-browser)
 
-.PHONY: lab test check setup style notebooks clean
+.PHONY: lab test test-all check setup style notebooks browser clean
 
 lab: setup
 	$(BIN)/jupyter lab notebooks $(ROOT) $(BROWSER)
 
-test: setup style
+test: setup style browser
 	$(BIN)/pytest
 	$(BIN)/pytest --nbmake notebooks/
+
+test-all: test
+	$(BIN)/pytest -m long
 
 check: setup style
 	$(BIN)/pytest -m "not slow"
@@ -27,6 +31,10 @@ style: setup
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# Finds a Chromium for the browser tests, or fetches one; without it they are skipped.
+browser: setup
+	$(BIN)/python tests/browser/chromium.py
 
 notebooks: setup
 	$(BIN)/python docs/execute_notebooks.py
@@ -39,7 +47,9 @@ setup: .venv/ready
 		{ echo "slicer-lite needs Python 3.11 to 3.13, and $(PYTHON) is $$($(PYTHON) --version 2>&1): make PYTHON=python3.12 …"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[notebooks,test]'
+	# JupyterLab would ask whether to fetch news from its makers.
+	$(BIN)/jupyter labextension disable --level=sys_prefix @jupyterlab/apputils-extension:announcements
 	touch $@
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf tests/browser/artefacts .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,15 @@
+"""Widgets for notebooks: sounds to see, hear and compare.
+
+Their Python half computes, with the package's own functions; their front end, in the JavaScript and CSS files
+beside it, only draws and plays. All of them work from the keyboard, follow JupyterLab's light and dark theme, show
+errors where they happen, and leave a static picture in a saved notebook.
+"""
+
+try:
+    import anywidget as _anywidget  # noqa: F401
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f"The widgets need {error.name}: pip install 'slicer-lite[notebooks]'", name=error.name
+    ) from None
+
+__all__: list[str] = []

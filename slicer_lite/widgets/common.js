@@ -1,0 +1,53 @@
+// What all widgets share. Python sends pictures as RGBA bytes and sounds as WAV files.
+
+/** A DOM element with attributes and children: element("button", {type: "button"}, "Play"). */
+function element(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  made.append(...children);
+  return made;
+}
+
+/** The bytes of a DataView, as they lie in memory. */
+function bytesOf(view) {
+  return new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+}
+
+/** Draw RGBA bytes into a canvas, one pixel a value; CSS scales it. */
+function paint(canvas, view, width, height) {
+  canvas.width = width;
+  canvas.height = height;
+  const image = new ImageData(new Uint8ClampedArray(bytesOf(view)), width, height);
+  canvas.getContext("2d").putImageData(image, 0, 0);
+}
+
+/** An audio player whose sound can be replaced: player.set(view of a WAV file). */
+function makePlayer(label) {
+  const audio = element("audio", { controls: "", "aria-label": label });
+  let url = null;
+  return {
+    audio,
+    set(view) {
+      const old = url;
+      url = URL.createObjectURL(new Blob([bytesOf(view)], { type: "audio/wav" }));
+      audio.src = url;
+      if (old) URL.revokeObjectURL(old);
+    },
+    release() {
+      audio.pause();
+      if (url) URL.revokeObjectURL(url);
+    },
+  };
+}
+
+/** The line in which a widget says what went wrong. */
+function errorLine(model) {
+  const line = element("div", { class: "slicer-error", role: "alert" });
+  const show = () => {
+    line.textContent = model.get("error");
+    line.hidden = !line.textContent;
+  };
+  model.on("change:error", show);
+  show();
+  return line;
+}
