@@ -28,6 +28,11 @@ def size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def size_here() -> int:
+    """How many of them are on this machine, as torchrun says."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", size())) if size() > 1 else 1
+
+
 @contextmanager
 def processes(device: torch.device) -> Iterator[torch.device]:
     """Join the processes that torchrun has started, if it has; yields the device of this one."""

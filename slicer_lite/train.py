@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from slicer_lite import distributed, figures, health, run_folder
+from slicer_lite import distributed, figures, health, memory, run_folder
 from slicer_lite.checkpoint import (
     load_checkpoint,
     load_into,
@@ -77,14 +77,16 @@ def pretrain(
         ValueError: settings or clips that cannot work, or a folder that holds another run.
         BlockingIOError: another process is training in this folder.
         FloatingPointError: the loss is not finite; the last good state is kept.
+        MemoryError: the device's memory is full, though the estimate before the first step did not say so.
         KeyboardInterrupt: after Ctrl-C (or a notebook's stop button), once the state is saved.
     """
     if steps is not None:
         config = config.replace(steps=steps)
-    with distributed.processes(choose_device(device)) as where:
+    with distributed.processes(choose_device(device)) as where, memory.explained(config, where):
         with distributed.first_alone():
             chosen = load_clips(clips, progress=progress and distributed.rank() == 0).for_pretraining()
         _check(config, chosen)
+        memory.check(lambda: SLICER(config), config, where)
         run = Path(run_dir).expanduser()
         run.mkdir(parents=True, exist_ok=True)
         stop = stop or threading.Event()
