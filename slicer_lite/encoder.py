@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import conv2d, pad
 
+from slicer_lite import distributed
 from slicer_lite.config import N_MELS
 
 
@@ -29,7 +32,7 @@ class Encoder(nn.Module):
                 f"n_mels = {n_mels}: it must be a multiple of 8, since it is halved three times."
             )
         self.dim = dim
-        blocks = _block(1, channels), _block(channels, channels), _block(channels, channels)
+        blocks = _InputBlock(*_block(1, channels)), _block(channels, channels), _block(channels, channels)
         # Channels last in memory: the layout in which convolutions are fastest on CPUs and GPUs alike.
         self.features = nn.Sequential(*blocks).to(memory_format=torch.channels_last)
         self.fc = nn.Sequential(
@@ -91,6 +94,57 @@ def _block(channels_in: int, channels_out: int) -> nn.Sequential:
         nn.MaxPool2d(2),
         nn.ReLU(),
     )
+
+
+class _InputBlock(nn.Sequential):
+    """The first block: the same layers and numbers, with the batch norm folded into the convolution.
+
+    Its input has one channel, so the mean and variance of what each filter w gives follow from the mean m and the
+    covariance C of the input's 3 x 3 neighbourhoods: w m and w C w. The batch norm, a scale and a shift by them, then
+    becomes part of the filter, and its own passes over the largest tensor of the network are spared. With 64 channels
+    that is a third of the whole encoder's time, forwards and backwards.
+    """
+
+    def forward(self, lms: Tensor) -> Tensor:
+        convolution, norm = cast(nn.Conv2d, self[0]), cast(Any, self[1])
+        pool, relu = self[2:]
+        # In single precision also where the rest is not: statistics are sums over millions of values.
+        with torch.autocast(lms.device.type, enabled=False):
+            filters = convolution.weight.flatten(1)  # (C, 9)
+            if self.training:
+                mean, covariance, places = _neighbourhoods(lms)
+                mean = filters @ mean + convolution.bias
+                variance = (filters @ covariance * filters).sum(1)
+                with torch.no_grad():
+                    norm.num_batches_tracked += 1
+                    norm.running_mean.lerp_(mean, norm.momentum)
+                    norm.running_var.lerp_(variance * (places / (places - 1)), norm.momentum)
+            else:
+                mean, variance = norm.running_mean, norm.running_var
+            scale = norm.weight * (variance + norm.eps).rsqrt()
+            filters = convolution.weight * scale[:, None, None, None]
+            shift = norm.bias + (convolution.bias - mean) * scale
+        return relu(pool(conv2d(lms, filters, shift, padding=1)))
+
+
+def _neighbourhoods(lms: Tensor) -> tuple[Tensor, Tensor, int]:
+    """Mean `(9,)` and covariance `(9, 9)` of all 3 x 3 neighbourhoods of a batch `(B, 1, F, T)`, and their number.
+
+    Of the joined batch, where several processes share one.
+    """
+    padded = pad(lms[:, 0], (1, 1, 1, 1))
+    total = products = torch.zeros((), device=lms.device)
+    # On a CPU a few clips at a time, whose neighbourhoods stay in the cache: a third of the time of all at once.
+    for some in padded.split(8 if lms.device.type == "cpu" else len(lms)):
+        patches = (
+            some.unfold(1, 3, 1).unfold(2, 3, 1).permute(0, 3, 4, 1, 2).flatten(3).flatten(1, 2)
+        )  # (b, 9, F * T)
+        total = total + patches.sum((0, 2))
+        products = products + (patches @ patches.mT).sum(0)
+    places = lms.numel()
+    mean, products = total / places, products / places
+    distributed.average([mean, products])
+    return mean, products - mean.outer(mean), places * distributed.size()
 
 
 def _audiontt_part(state: Mapping[str, Tensor]) -> tuple[tuple[str, str, str], dict[str, Tensor]]:

@@ -1,7 +1,10 @@
 """AudioNTT: shapes, other people's checkpoints, statistics that travel with the weights."""
 
+import copy
+
 import pytest
 import torch
+from torch import nn
 
 from slicer_lite.encoder import Encoder
 
@@ -73,3 +76,23 @@ def test_what_is_no_audiontt_is_refused(encoder):
     two = {f"{name}.{k}": v for name in ("student", "teacher") for k, v in encoder.state_dict().items()}
     with pytest.raises(ValueError, match="Several encoders"):
         Encoder.from_audiontt(two)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_first_block_equals_its_layers_one_after_the_other(training):
+    torch.manual_seed(0)
+    block = Encoder(channels=5, dim=8).double().features[0].train(training)
+    norm = block[1]
+    with torch.no_grad():
+        for values in (norm.weight, norm.bias, norm.running_mean, norm.running_var.add_(1)):
+            values.add_(torch.rand_like(values) - 0.5)
+    plain = nn.Sequential(*copy.deepcopy(block)).train(training)
+    lms = torch.randn(11, 1, 16, 24, dtype=torch.float64)  # more clips than are counted at a time
+    weights = torch.randn(11, 5, 8, 12, dtype=torch.float64)
+    for layers in (block, plain):
+        (layers(lms) * weights).sum().backward()
+    torch.testing.assert_close(block(lms), plain(lms))
+    for ours, theirs in zip(block.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-7, atol=1e-9)
+    for ours, theirs in zip(block.buffers(), plain.buffers(), strict=True):
+        torch.testing.assert_close(ours, theirs)
