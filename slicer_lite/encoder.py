@@ -106,7 +106,7 @@ class _InputBlock(nn.Sequential):
     """
 
     def forward(self, lms: Tensor) -> Tensor:
-        convolution, norm = cast(nn.Conv2d, self[0]), cast(Any, self[1])
+        convolution, norm = cast(Any, self[0]), cast(Any, self[1])
         pool, relu = self[2:]
         # In single precision also where the rest is not: statistics are sums over millions of values.
         with torch.autocast(lms.device.type, enabled=False):
