@@ -46,6 +46,7 @@ class Config:
     # Random resize crop
     crop_min: float = 0.6  # smallest height and width of the box, as a share of the input [B]
     crop_max: float = 1.5  # largest; also the width of the canvas [B]
+    two_windows: bool = False  # view 2 is of another window of the clip [ours]; of the same one [R]
 
     # Loss
     temperature: float = 0.07  # of the instance loss [M][R]
@@ -133,6 +134,7 @@ _ALLOWED: dict[str, tuple[type, Any, str]] = {
     "mix_before_standardising": (bool, lambda v: True, "True or False"),
     "crop_min": (float, lambda v: 0 < v <= 1, "a number above 0 and at most 1"),
     "crop_max": _above_zero(),
+    "two_windows": (bool, lambda v: True, "True or False"),
     "temperature": _above_zero(),
     "queue": _at_least(int, 1),
     "mask_own_keys": (bool, lambda v: True, "True or False"),

@@ -66,7 +66,12 @@ def claim(run: Path, config: Config, clips: Clips) -> None:
         return
     try:
         theirs = json.loads(path.read_text())
-        before = {**theirs["config"], **{f"clips.{k}": v for k, v in theirs["clips"].items()}}
+        # A setting that the run's version did not know yet was then as its default is now.
+        before = {
+            **Config().to_dict(),
+            **theirs["config"],
+            **{f"clips.{k}": v for k, v in theirs["clips"].items()},
+        }
     except (ValueError, KeyError, TypeError):  # ValueError: neither JSON nor text
         raise ValueError(f"{path} is damaged: use another folder for a new run.") from None
     now = {**mine["config"], **{f"clips.{k}": v for k, v in mine["clips"].items()}}

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from slicer_lite import distributed, figures, health, memory, run_folder
@@ -200,15 +200,20 @@ class Training:
         save_weights(self.run_dir / WEIGHTS, self.model.student, centroids, config, self.step)
         figures.curves(self.run_dir).savefig(self.run_dir / "curves.png", dpi=120)
 
+    def _inputs(self, order: Tensor, purpose: str) -> Tensor:
+        """Log-mels of random windows of this process's part of a batch: `(B,)` -> `(B / N, 1, 64, 96)`."""
+        starts = random_starts(self.clips, order, generator(self.config.seed, self.step, purpose))
+        mine = distributed.mine(order).numpy(), distributed.mine(starts).numpy()
+        return self.views.inputs(self.clips.windows(*mine).to(self.device))
+
     def one_step(self) -> dict[str, float]:
         """Train on one batch. Everything random in it is a function of the seed and the step's number."""
         config = self.config
         order = clip_order(len(self.clips), config.batch_size, config.seed, self.step)
-        starts = random_starts(self.clips, order, generator(config.seed, self.step, "window"))
-        order, starts = distributed.mine(order), distributed.mine(starts)
-        waveform = self.clips.windows(order.numpy(), starts.numpy()).to(self.device)
-        inputs = self.views.inputs(waveform)  # (B, 1, 64, 96)
-        view1, view2 = self.views(inputs, config.seed, self.step)
+        inputs = self._inputs(order, "window")
+        second = self._inputs(order, "second window") if config.two_windows else None
+        view1, view2 = self.views(inputs, config.seed, self.step, second)
+        order = distributed.mine(order)
         rate = learning_rate(config, self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate

@@ -53,18 +53,24 @@ class TwoViews(nn.Module):
         return (self.logmel(waveform) - self.mean) / self.deviation
 
     @torch.no_grad()
-    def forward(self, inputs: Tensor, seed: int, step: int) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, inputs: Tensor, seed: int, step: int, second: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Two views of each standardised input: `(B, 1, F, T)` -> two of the same shape.
 
         Both views draw partners from the memory as it was before this batch, which then enters once [ours].
+
+        Args:
+            second: inputs for view 2, `(B, 1, F, T)`, where it is of another window of the clips
+                (`config.two_windows`); the first windows enter the memory.
         """
         views = []
         whole = len(inputs) * distributed.size()  # each process draws for all and takes its part
-        for name in ("view 1", "view 2"):
+        for name, lms in (("view 1", inputs), ("view 2", inputs if second is None else second)):
             draws = generator(seed, step, name)
             mixing = distributed.mine(torch.rand(whole, 2, generator=draws))
             boxes = distributed.mine(self.crop.boxes(whole, draws))
-            mixed = self.mixer(inputs, draws=mixing) if self.mixer is not None else inputs
+            mixed = self.mixer(lms, draws=mixing) if self.mixer is not None else lms
             views.append(self.crop.apply(mixed, boxes))
         if self.mixer is not None:
             self.mixer.push(distributed.gather(inputs))

@@ -70,6 +70,25 @@ def test_the_encoder_carries_the_statistics_of_its_clips(clips, tmp_path, minute
     assert abs(standardised.mean().item()) < 0.2
 
 
+def test_two_windows_are_two(clips, tmp_path, minute):
+    one = sl.pretrain(minute, clips, tmp_path / "one", steps=1, progress=False)
+    two = sl.pretrain(minute.replace(two_windows=True), clips, tmp_path / "two", steps=1, progress=False)
+    assert one.encoder.mean == two.encoder.mean
+    losses = [read_metrics(tmp_path / name)[0]["cluster"] for name in ("one", "two")]
+    assert losses[0] != losses[1]
+
+
+def test_a_run_from_before_a_setting_existed_goes_on(clips, tmp_path, minute):
+    sl.pretrain(minute, clips, tmp_path, steps=2, progress=False)
+    path = tmp_path / "config.json"
+    noted = json.loads(path.read_text())
+    del noted["config"]["two_windows"]
+    path.write_text(json.dumps(noted))
+    assert sl.pretrain(minute, clips, tmp_path, steps=2, progress=False).step == 2
+    with pytest.raises(ValueError, match="two_windows: False there, True here"):
+        sl.pretrain(minute.replace(two_windows=True), clips, tmp_path, steps=2, progress=False)
+
+
 @pytest.mark.parametrize("mixing", ["kmix", "mixup", "none"])
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_stopped_and_resumed_is_the_same_run_bit_for_bit(clips, tmp_path, minute, mixing, optimizer):
