@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from slicer_lite.lape.tasks.download import Archive
 from slicer_lite.lape.tasks.task import Row, Task, draw, files_below, read_lines, require_folder
 
 COMMANDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
@@ -109,11 +110,16 @@ _TWELVE = (
     "names [ours]. Silence is cut evenly from the noise files: from their first 60 % for train, the next 20 % for "
     "validation, the last 20 % for test [ours]."
 )
+_CHECKSUMS = {
+    1: "sha256:743935421bb51cccdb6bdd152e04c5c70274e935c82119ad7faeec31780d811d",
+    2: "sha256:af14739ee7dc311471de98f5f9d2c9191b18aedfe957f4a6ff791c709868ff58",
+}
 _ARXIV = "https://arxiv.org/abs/1804.03209"
 
 
 def _task(version: int, classes: int, published: dict[str, int], published_in: str) -> Task:
     twelve = classes == 12
+    name = f"speech_commands_v0.0{version}"
     noise = f"  {_NOISE}/running_tap.wav …\n" if twelve else ""
     return Task(
         id="sc_v1" if version == 1 else f"sc_v2_{classes}",
@@ -128,6 +134,13 @@ def _task(version: int, classes: int, published: dict[str, int], published_in: s
         published=published,
         published_in=published_in,
         reader=_reader(version, classes),
+        archives=(
+            Archive(
+                f"http://download.tensorflow.org/data/{name}.tar.gz",
+                _CHECKSUMS[version],
+                folder=f"SpeechCommands/{name}",
+            ),
+        ),
     )
 
 

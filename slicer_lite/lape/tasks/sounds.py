@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from slicer_lite.lape.tasks.download import Archive
 from slicer_lite.lape.tasks.task import Row, Task, draw, read_csv, read_lines, require_folder
 
 FAMILIES = (
@@ -46,9 +47,25 @@ URBAN = (
 )
 _BIRD_SETS = {
     "ff1010bird": "ff1010bird_metadata_2018.csv",
-    "warblrb10k": "warblrb10k_public_metadata_2018.csv",
+    "warblrb10k_public": "warblrb10k_public_metadata_2018.csv",
 }
-_BIRD_FOLDERS = {"ff1010bird": "ff1010bird", "warblrb10k": "warblrb10k_public"}
+_TUT = "TUT-urban-acoustic-scenes-2018-development"
+_TUT_PARTS = {
+    "meta": "e196065ee83c07af03a11a310364377d",
+    "audio.1": "62f97087c447e29def8716204469bf89",
+    "audio.2": "8e569a92025d82bff6b02b956d7c6dc9",
+    "audio.3": "00d2020582a4535af5e65322fb2bad56",
+    "audio.4": "d691eb4271f83ba6ba9a28797accc497",
+    "audio.5": "c4d64b5483b60f85e9fe080b3435a6be",
+    "audio.6": "2f0feee78f216697eb19497714d97642",
+    "audio.7": "07cfefe80a0731de6819181841239f3a",
+    "audio.8": "213f3c012859c2e9dcb74aacc8558458",
+    "audio.9": "b724442b09abcb3bd095ebff497cef85",
+    "audio.10": "a27a32fa52e283ed8013375b8a16f269",
+    "audio.11": "7073a121e825ffef99832507f30d6644",
+    "audio.12": "6567aa61db12776568b6267ce122fb18",
+    "audio.13": "d00eeb2db0e093d8975521323a96c519",
+}
 _TEST_SHARE = 0.2  # of the bird clips
 
 
@@ -90,7 +107,7 @@ def _entry(note: dict[str, object], key: str, folder: Path, name: str) -> str:
 def _birdsong(root: Path) -> list[Row]:
     rows = []
     for dataset, table in _BIRD_SETS.items():
-        folder = require_folder(root / _BIRD_FOLDERS[dataset])
+        folder = require_folder(root / dataset)
         listed = read_csv(folder / table, ("itemid", "datasetid", "hasbird"))
         for label, has in (("no bird", "0"), ("bird", "1")):
             names = listed.loc[listed["hasbird"] == has, "itemid"].tolist()
@@ -107,7 +124,7 @@ def _birdsong(root: Path) -> list[Row]:
 
 
 def _tut2018(root: Path) -> list[Row]:
-    folder = require_folder(root / "TUT-urban-acoustic-scenes-2018-development")
+    folder = require_folder(root / _TUT)
     known = read_csv(folder / "meta.csv", ("filename", "scene_label", "identifier"), separator="\t")
     places = dict(zip(known["filename"], known["identifier"], strict=True))
     rows = []
@@ -148,6 +165,10 @@ nsynth-test/   the same
         published={"train": 289_205, "validation": 12_678, "test": 4_096},
         published_in="https://magenta.tensorflow.org/datasets/nsynth",
         reader=_nsynth,
+        archives=tuple(
+            Archive(f"http://download.magenta.tensorflow.org/datasets/nsynth/nsynth-{part}.jsonwav.tar.gz")
+            for part in ("train", "valid", "test")
+        ),
         absent=("synth_lead",),
     ),
     Task(
@@ -166,9 +187,26 @@ warblrb10k_public/warblrb10k_public_metadata_2018.csv, wav/759808e5-f824-401e-90
             "80 % train, 20 % test within each data set and class, drawn by a hash of the clips' names [ours]; the "
             "published development data have no split of their own."
         ),
-        published={},
-        published_in="",
+        published={"all": 15_690},
+        published_in="https://dcase.community/challenge2018/task-bird-audio-detection",
         reader=_birdsong,
+        archives=(
+            Archive("https://archive.org/download/ff1010bird/ff1010bird_wav.zip", folder="ff1010bird"),
+            Archive(
+                "https://ndownloader.figshare.com/files/10853303",
+                folder="ff1010bird",
+                name=_BIRD_SETS["ff1010bird"],
+            ),
+            Archive(
+                "https://archive.org/download/warblrb10k_public/warblrb10k_public_wav.zip",
+                folder="warblrb10k_public",
+            ),
+            Archive(
+                "https://ndownloader.figshare.com/files/10853306",
+                folder="warblrb10k_public",
+                name=_BIRD_SETS["warblrb10k_public"],
+            ),
+        ),
     ),
     Task(
         id="tut2018",
@@ -185,9 +223,13 @@ TUT-urban-acoustic-scenes-2018-development/
   audio/airport-barcelona-0-0-a.wav …
 """,
         split="fold1_train.txt and fold1_evaluate.txt of the data set; no recording location is in both.",
-        published={},
-        published_in="",
+        published={"all": 8_640},
+        published_in="https://zenodo.org/records/1228142",
         reader=_tut2018,
+        archives=tuple(
+            Archive(f"https://zenodo.org/records/1228142/files/{_TUT}.{part}.zip", f"md5:{md5}")
+            for part, md5 in _TUT_PARTS.items()
+        ),
     ),
     Task(
         id="us8k",
@@ -206,9 +248,15 @@ UrbanSound8K/
             "The data set's ten folds: each is the test split once, the other nine are the train split. (Five of "
             "its 1,297 recordings have slices in two folds; the published figures include them, so they stay.)"
         ),
-        published={"test": 8_732},
+        published={"all": 8_732},
         published_in="https://urbansounddataset.weebly.com/urbansound8k.html",
         reader=_us8k,
+        archives=(
+            Archive(
+                "https://zenodo.org/records/1203745/files/UrbanSound8K.tar.gz",
+                "md5:9aa69802bbf37fb986f71ec1483a196e",
+            ),
+        ),
         folds=10,
     ),
 )

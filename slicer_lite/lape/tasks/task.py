@@ -13,6 +13,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from slicer_lite.data import Table, make_table
+from slicer_lite.lape.tasks.download import Archive, fetch
 
 SPLITS = ("train", "validation", "test")
 
@@ -49,9 +50,12 @@ class Task:
         licence: of the data, as their authors state it.
         layout: what is expected below the root folder.
         split: the split rule and its source; `[ours]` marks what is decided here.
-        published: clips per split as published; splits without a published figure are absent.
+        published: clips per split as published, `all` for those of all splits; figures that could not be
+            verified are absent.
         published_in: the source of `published`.
         reader: turns the root folder into rows.
+        archives: what `download` fetches; none where the data must be asked for or are too scattered.
+        obtain: how to get the data in that case.
         absent: classes that the data set itself has in no validation or test clip.
         folds: 1, or the number of folds: each is the test split once, and the column `group` names it.
         metric: what the probe reports.
@@ -68,6 +72,8 @@ class Task:
     published: Mapping[str, int]
     published_in: str
     reader: Callable[[Path], list[Row]] = field(repr=False)
+    archives: tuple[Archive, ...] = field(default=(), repr=False)
+    obtain: str = ""
     classes: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
     folds: int = 1
@@ -94,14 +100,33 @@ class Task:
         except (FileNotFoundError, ValueError) as error:
             return [str(error)]
         found = [problem for _, problems in _problems(self, rows) for problem in problems]
-        return found + self.differences(Counter(row.split for row in rows))
+        return found + self.differences([row.split for row in rows])
 
-    def differences(self, clips: Mapping[str, int]) -> list[str]:
-        """Where numbers of clips per split are not the published ones, in sentences."""
+    def download(self, root: str | Path) -> None:
+        """Fetch the data set and unpack it below `root`, which is made if need be.
+
+        Raises:
+            ValueError: it cannot be fetched automatically (says how to get it), or a file is damaged.
+            OSError: the network or the disk failed.
+        """
+        if not self.archives:
+            raise ValueError(f"{self.dataset} cannot be downloaded automatically. {self.obtain}")
+        path = Path(root).expanduser()
+        path.mkdir(parents=True, exist_ok=True)
+        fetch(self.archives, path)
+
+    def differences(self, splits: Sequence[str]) -> list[str]:
+        """Where the numbers of clips are not the published ones, in sentences.
+
+        Args:
+            splits: each clip's split.
+        """
+        counts = {**Counter(splits), "all": len(splits)}
         return [
-            f"The {name} split has {clips.get(name, 0):,} clips, not the published {count:,} ({self.published_in})."
+            f"{'All splits have' if name == 'all' else f'The {name} split has'} {counts.get(name, 0):,} clips, not "
+            f"the published {count:,} ({self.published_in})."
             for name, count in self.published.items()
-            if clips.get(name, 0) != count
+            if counts.get(name, 0) != count
         ]
 
     def rounds(self, rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:

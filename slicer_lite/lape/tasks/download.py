@@ -1,0 +1,56 @@
+"""Fetching a data set's archives and unpacking them where its reader looks for them."""
+
+from __future__ import annotations
+
+import shutil
+import tarfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Archive:
+    """One file of a data set's download.
+
+    Attributes:
+        url: where it is. The last part is its name, unless `name` says otherwise.
+        checksum: such as `sha256:…`; none where its authors publish none.
+        folder: below the root folder, where it is unpacked or, if it is no archive, put.
+        name: of the file on disk.
+    """
+
+    url: str
+    checksum: str | None = None
+    folder: str = "."
+    name: str = ""
+
+
+def fetch(archives: Sequence[Archive], root: Path) -> None:
+    """Download archives into `root/downloads`, check them, and unpack them below `root`.
+
+    Files that are there already are only checked. The archives are kept: they may be deleted once the data set
+    is complete.
+
+    Raises:
+        ValueError: a file is not what its checksum says.
+        OSError: the network or the disk failed; names the address.
+    """
+    import pooch  # here, since only downloading needs it and it loads slowly
+
+    kept = root / "downloads"
+    for archive in archives:
+        name = archive.name or archive.url.rpartition("/")[2]
+        file = Path(pooch.retrieve(archive.url, archive.checksum, name, kept, progressbar=True))
+        target = root / archive.folder
+        target.mkdir(parents=True, exist_ok=True)
+        if file.suffix == ".zip":
+            shutil.unpack_archive(file, target)
+        elif file.name.endswith(".tar.gz"):
+            with tarfile.open(file) as tar:
+                tar.extraction_filter = getattr(
+                    tarfile, "data_filter", None
+                )  # refuses paths out of the folder
+                tar.extractall(target)
+        else:
+            shutil.copy2(file, target)
