@@ -17,6 +17,7 @@ from slicer_lite.config import PRESETS, Config
 from slicer_lite.device import choose_device
 from slicer_lite.embed import embed
 from slicer_lite.files import write_json
+from slicer_lite.lape.commands import Lape
 from slicer_lite.lape.report import as_text, evaluate
 from slicer_lite.run_folder import read_metrics
 from slicer_lite.sounds import make_sounds
@@ -142,12 +143,13 @@ class Probe:
             print(f"All figures are in {out}")
 
 
-COMMANDS = {"make-sounds": MakeSounds, "pretrain": Pretrain, "embed": Embed, "probe": Probe}
+COMMANDS = {"make-sounds": MakeSounds, "pretrain": Pretrain, "embed": Embed, "probe": Probe, "lape": Lape}
 Command = (
     Annotated[MakeSounds, tyro.conf.subcommand("make-sounds")]
     | Annotated[Pretrain, tyro.conf.subcommand("pretrain")]
     | Annotated[Embed, tyro.conf.subcommand("embed")]
     | Annotated[Probe, tyro.conf.subcommand("probe")]
+    | Annotated[Lape, tyro.conf.subcommand("lape")]
 )
 
 
@@ -172,9 +174,9 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(1)
 
 
-def _parse(arguments: list[str]) -> MakeSounds | Pretrain | Embed | Probe:
+def _parse(arguments: list[str]) -> MakeSounds | Pretrain | Embed | Probe | Lape:
     """Read the command line; the preset that it names gives the defaults that its help shows."""
-    flags = (tyro.conf.FlagCreatePairsOff,)
+    flags = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes)
     name, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
     if name not in COMMANDS:  # --help, or a mistake
         return tyro.cli(Command, args=arguments, prog="slicer-lite", config=flags)

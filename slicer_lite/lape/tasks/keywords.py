@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from slicer_lite.lape.tasks.download import Archive
-from slicer_lite.lape.tasks.task import Row, Task, draw, files_below, read_lines, require_folder
+from slicer_lite.lape.tasks.task import Row, Task, draw, files_below, read_lines, require
 
 COMMANDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 UNKNOWN, SILENCE = "_unknown_", "_silence_"
@@ -28,7 +28,8 @@ def _reader(version: int, classes: int):  # type: ignore[no-untyped-def]
     words = _WORDS_1 if version == 1 else _WORDS_2
 
     def read(root: Path) -> list[Row]:
-        folder = require_folder(root / "SpeechCommands" / f"speech_commands_v0.0{version}")
+        folder = root / "SpeechCommands" / f"speech_commands_v0.0{version}"
+        require(folder)
         rows = _spoken(folder, words)
         return rows if classes == 35 else _twelve(rows, folder)
 
@@ -38,7 +39,8 @@ def _reader(version: int, classes: int):  # type: ignore[no-untyped-def]
 def _spoken(folder: Path, words: tuple[str, ...]) -> list[Row]:
     """Every spoken word."""
     lists = {"validation": folder / "validation_list.txt", "test": folder / "testing_list.txt"}
-    files = [file for word in words for file in files_below(require_folder(folder / word), (".wav",), 0)]
+    require(*(folder / word for word in words))
+    files = [file for word in words for file in files_below(folder / word, (".wav",), 0)]
     if not any(path.exists() for path in lists.values()):
         split_of = {file: split_by_speaker(_speaker(file)) for file in files}
     else:
@@ -64,7 +66,8 @@ def split_by_speaker(speaker: str) -> str:
 
 def _twelve(rows: list[Row], folder: Path) -> list[Row]:
     """Ten words, a drawn part of the others as `_unknown_`, and cuts of the noise files as `_silence_`."""
-    noises = files_below(require_folder(folder / _NOISE), (".wav",), 0)
+    require(folder / _NOISE)
+    noises = files_below(folder / _NOISE, (".wav",), 0)
     if not noises:
         raise FileNotFoundError(f"{folder / _NOISE} holds no .wav file, and silence is cut from them.")
     found = [row for row in rows if row.label in COMMANDS]

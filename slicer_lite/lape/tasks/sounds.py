@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from slicer_lite.lape.tasks.download import Archive
-from slicer_lite.lape.tasks.task import Row, Task, draw, read_csv, read_lines, require_folder
+from slicer_lite.lape.tasks.task import Row, Task, draw, read_csv, read_lines, require
 
 FAMILIES = (
     "bass",
@@ -49,6 +49,7 @@ _BIRD_SETS = {
     "ff1010bird": "ff1010bird_metadata_2018.csv",
     "warblrb10k_public": "warblrb10k_public_metadata_2018.csv",
 }
+_NSYNTH_PARTS = {"train": "train", "valid": "validation", "test": "test"}
 _TUT = "TUT-urban-acoustic-scenes-2018-development"
 _TUT_PARTS = {
     "meta": "e196065ee83c07af03a11a310364377d",
@@ -66,13 +67,15 @@ _TUT_PARTS = {
     "audio.12": "6567aa61db12776568b6267ce122fb18",
     "audio.13": "d00eeb2db0e093d8975521323a96c519",
 }
+_TUT_SETUP = {"train": "train", "test": "evaluate"}
 _TEST_SHARE = 0.2  # of the bird clips
 
 
 def _nsynth(root: Path) -> list[Row]:
+    folders = {split: root / f"nsynth-{part}" for part, split in _NSYNTH_PARTS.items()}
+    require(*(folder / "examples.json" for folder in folders.values()))
     rows = []
-    for part, split in (("train", "train"), ("valid", "validation"), ("test", "test")):
-        folder = require_folder(root / f"nsynth-{part}")
+    for split, folder in folders.items():
         notes = _read_json(folder / "examples.json")
         for name, note in notes.items():
             rows.append(
@@ -87,8 +90,6 @@ def _nsynth(root: Path) -> list[Row]:
 
 
 def _read_json(path: Path) -> dict[str, dict[str, object]]:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing.")
     try:
         notes = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -105,31 +106,33 @@ def _entry(note: dict[str, object], key: str, folder: Path, name: str) -> str:
 
 
 def _birdsong(root: Path) -> list[Row]:
+    tables = [root / folder / name for folder, name in _BIRD_SETS.items()]
+    require(*tables)
     rows = []
-    for dataset, table in _BIRD_SETS.items():
-        folder = require_folder(root / dataset)
-        listed = read_csv(folder / table, ("itemid", "datasetid", "hasbird"))
+    for table in tables:
+        listed = read_csv(table, ("itemid", "datasetid", "hasbird"))
         for label, has in (("no bird", "0"), ("bird", "1")):
             names = listed.loc[listed["hasbird"] == has, "itemid"].tolist()
             # Drawn within each data set and class, so that both halves have the same shares.
             test = draw(names, round(_TEST_SHARE * len(names)))
             rows += [
-                Row(folder / "wav" / f"{name}.wav", label, "test" if name in test else "train")
+                Row(table.parent / "wav" / f"{name}.wav", label, "test" if name in test else "train")
                 for name in names
             ]
         other = sorted(set(listed["hasbird"]) - {"0", "1"})
         if other:
-            raise ValueError(f"{folder / table}: hasbird is {other[0]!r} somewhere; it must be 0 or 1.")
+            raise ValueError(f"{table}: hasbird is {other[0]!r} somewhere; it must be 0 or 1.")
     return rows
 
 
 def _tut2018(root: Path) -> list[Row]:
-    folder = require_folder(root / _TUT)
+    folder = root / _TUT
+    setup = {split: folder / "evaluation_setup" / f"fold1_{part}.txt" for split, part in _TUT_SETUP.items()}
+    require(folder / "meta.csv", *setup.values())
     known = read_csv(folder / "meta.csv", ("filename", "scene_label", "identifier"), separator="\t")
     places = dict(zip(known["filename"], known["identifier"], strict=True))
     rows = []
-    for part, split in (("train", "train"), ("evaluate", "test")):
-        path = folder / "evaluation_setup" / f"fold1_{part}.txt"
+    for split, path in setup.items():
         for line in read_lines(path):
             name, _, label = line.partition("\t")
             if name not in places:
@@ -139,8 +142,10 @@ def _tut2018(root: Path) -> list[Row]:
 
 
 def _us8k(root: Path) -> list[Row]:
-    folder = require_folder(root / "UrbanSound8K")
-    listed = read_csv(folder / "metadata" / "UrbanSound8K.csv", ("slice_file_name", "fold", "class"))
+    folder = root / "UrbanSound8K"
+    table = folder / "metadata" / "UrbanSound8K.csv"
+    require(table)
+    listed = read_csv(table, ("slice_file_name", "fold", "class"))
     return [
         Row(folder / "audio" / f"fold{fold}" / name, label, "test", fold)
         for name, fold, label in zip(listed["slice_file_name"], listed["fold"], listed["class"], strict=True)

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from slicer_lite.lape.tasks.download import Archive
-from slicer_lite.lape.tasks.task import Row, Task, files_below, read_lines, require_folder
+from slicer_lite.lape.tasks.task import Row, Task, files_below, read_lines, require
 
 LANGUAGES = ("de", "en", "es", "fr", "it", "ru")
 EMOTIONS = {"neu": "neutral", "ang": "angry", "sad": "sad", "hap": "happy", "exc": "happy"}
@@ -16,7 +16,8 @@ _HELD_OUT = 0.2  # of each LibriSpeech speaker's utterances
 
 
 def _librispeech(root: Path) -> list[Row]:
-    folder = require_folder(root / "LibriSpeech" / "train-clean-100")
+    folder = root / "LibriSpeech" / "train-clean-100"
+    require(folder)
     utterances: dict[str, list[Path]] = {}
     for file in files_below(folder, (".flac",), depth=2):
         utterances.setdefault(file.parent.parent.name, []).append(file)
@@ -37,8 +38,9 @@ def _place_in_reading(file: Path) -> tuple[int, int]:
 
 
 def _voxceleb1(root: Path) -> list[Row]:
-    folder = require_folder(root / "VoxCeleb1")
+    folder = root / "VoxCeleb1"
     table = folder / "iden_split.txt"
+    require(table, folder / "wav")
     rows = []
     for number, line in enumerate(read_lines(table), 1):
         which, _, name = line.partition(" ")
@@ -52,9 +54,10 @@ def _voxceleb1(root: Path) -> list[Row]:
 
 
 def _voxforge(root: Path) -> list[Row]:
+    folders = {language: root / "VoxForge" / language for language in LANGUAGES}
+    require(*folders.values())
     rows = []
-    for language in LANGUAGES:
-        folder = require_folder(root / "VoxForge" / language)
+    for language, folder in folders.items():
         packed = [f.name for f in sorted(folder.glob("*.tgz")) if not f.with_suffix("").is_dir()]
         if packed:
             raise FileNotFoundError(
@@ -85,12 +88,13 @@ def split_of_speaker(speaker: str) -> str:
 
 
 def _iemocap(root: Path) -> list[Row]:
-    release = require_folder(root / "IEMOCAP_full_release")
+    sessions = [root / "IEMOCAP_full_release" / f"Session{number}" for number in range(1, 6)]
+    require(*sessions)
+    require(*(s / part for s in sessions for part in ("sentences/wav", "dialog/EmoEvaluation")))
     rows = []
-    for number in range(1, 6):
-        session = require_folder(release / f"Session{number}")
-        wavs = require_folder(session / "sentences" / "wav")
-        for table in files_below(require_folder(session / "dialog" / "EmoEvaluation"), (".txt",), depth=0):
+    for session in sessions:
+        wavs = session / "sentences" / "wav"
+        for table in files_below(session / "dialog" / "EmoEvaluation", (".txt",), depth=0):
             for line in read_lines(table):
                 # [6.2901 - 8.2357]	Ses01F_impro01_F000	neu	[2.5000, 2.5000, 2.5000]
                 if not line.startswith("["):

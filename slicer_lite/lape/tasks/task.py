@@ -184,15 +184,11 @@ def read_csv(path: Path, columns: Sequence[str], separator: str = ",") -> pd.Dat
     return table
 
 
-def require_folder(path: Path) -> Path:
-    """The folder, if it is there.
-
-    Raises:
-        FileNotFoundError: it is not.
-    """
-    if not path.is_dir():
-        raise FileNotFoundError(f"The folder {path} is missing.")
-    return path
+def require(*paths: Path) -> None:
+    """Raise a FileNotFoundError that names every one of the files and folders that is missing."""
+    missing = [str(path) for path in paths if not path.exists()]
+    if missing:
+        raise FileNotFoundError(f"Missing: {', '.join(missing)}.")
 
 
 def files_below(folder: Path, suffixes: Sequence[str], depth: int) -> list[Path]:
@@ -244,19 +240,24 @@ def _listed_twice(rows: Sequence[Row]) -> list[str]:
 
 
 def _wrong_classes(task: Task, rows: Sequence[Row]) -> list[str]:
-    labels = {split: {row.label for row in rows if row.split == split} for split in SPLITS}
-    known = set(task.classes) or set().union(*labels.values())
+    parts: dict[str, set[str]] = {} if task.folds > 1 else {"train split": set(), "test split": set()}
+    for row in rows:
+        parts.setdefault(f"fold {row.group}" if task.folds > 1 else f"{row.split} split", set()).add(
+            row.label
+        )
+    found_labels = set().union(*parts.values())
+    known = set(task.classes) or found_labels
     found = []
-    if unknown := sorted(set().union(*labels.values()) - known):
-        found.append(f"Unknown classes: {_some(unknown)}. The classes are {_some(task.classes)}.")
+    if unknown := sorted(found_labels - known):
+        found.append(f"Unknown classes: {_some(unknown)}.")
     if len(known) != task.class_count:
         found.append(f"There are {len(known):,} classes, not {task.class_count:,}.")
-    for split in ("test",) if task.folds > 1 else ("train", "test"):
-        expected = known - (set(task.absent) if split == "test" else set())
-        if lacking := sorted(expected - labels[split]):
-            found.append(f"The {split} split has no clip of {len(lacking):,} classes: {_some(lacking)}.")
-    if task.folds > 1 and len(folds := {row.group for row in rows}) != task.folds:
-        found.append(f"There are {len(folds)} folds ({_some(sorted(folds))}), not {task.folds}.")
+    for name, labels in parts.items():
+        expected = known - (set() if name == "train split" else set(task.absent))
+        if name != "validation split" and (lacking := sorted(expected - labels)):
+            found.append(f"The {name} has no clip of {len(lacking):,} classes: {_some(lacking)}.")
+    if task.folds > 1 and len(parts) != task.folds:
+        found.append(f"There are {len(parts)} folds, not {task.folds}.")
     return found
 
 
