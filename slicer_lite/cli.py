@@ -69,9 +69,10 @@ class Pretrain:
         clips = load_clips(self.data, strict=self.strict, allow_outside=self.allow_outside)
         pretrain(self.settings, clips, self.out, device=self.device)
         last = [line for line in read_metrics(self.out) if "rank" in line][-1]
+        clusters = "clusters_used" in last and f"; {last['clusters_used']:.0%} of the clusters are in use"
         print(
             f"{self.out}: {last['step']:.0f} steps. The embeddings fill about {last['rank']:.0f} of "
-            f"{last['largest_rank']:.0f} dimensions; {last['clusters_used']:.0%} of the clusters are in use."
+            f"{last['largest_rank']:.0f} dimensions{clusters or ''}."
         )
         for sentence in health.diagnose(last):
             print(sentence)

@@ -13,14 +13,22 @@ import pandas as pd
 import torch
 from sklearn.metrics import normalized_mutual_info_score
 
+from slicer_lite.slicer import Network
 from slicer_lite.weights import Pretrained
 
 
 @torch.no_grad()
 def soft_assignments(pretrained: Pretrained, embeddings: np.ndarray) -> np.ndarray:
-    """How much each clip belongs to each cluster: `(N, dim)` embeddings -> `(N, M)`, rows sum to 1."""
-    weights = next(pretrained.network.parameters())
-    return pretrained.network.assign(torch.from_numpy(embeddings).to(weights.device)).cpu().numpy()
+    """How much each clip belongs to each cluster: `(N, dim)` embeddings -> `(N, M)`, rows sum to 1.
+
+    Raises:
+        ValueError: the weights were trained by a method without clusters.
+    """
+    network = pretrained.network
+    if not isinstance(network, Network):
+        raise ValueError(f"These weights have no clusters: their method is {pretrained.config.method}.")
+    weights = next(network.parameters())
+    return network.assign(torch.from_numpy(embeddings).to(weights.device)).cpu().numpy()
 
 
 def usage(assignment: np.ndarray) -> np.ndarray:

@@ -49,6 +49,7 @@ class Config:
     two_windows: bool = False  # view 2 is of another window of the clip [ours]; of the same one [R]
 
     # Loss
+    method: Literal["slicer", "delores_m", "moco"] = "slicer"  # moco: the instance loss alone [P][R][M]
     temperature: float = 0.07  # of the instance loss [M][R]
     queue: int = 65_536  # negatives of the instance loss [M][R]
     mask_own_keys: bool = True  # a clip's own earlier keys are no negatives [ours]
@@ -56,6 +57,7 @@ class Config:
     instance_weight: float = 1.0  # [P]
     cluster_weight: float = 1.0  # [P]
     entropy_weight: float = 1.0  # of the negative entropy in the cluster loss [C]
+    decorrelation_weight: float = 1.0  # of delores_m's three terms [R]
     symmetric: bool = True  # both directions, or view 1 against teacher view 2 only [P]
     teacher_momentum: float = 0.999  # of the exponential moving average [M][R]
 
@@ -85,8 +87,10 @@ class Config:
             raise ValueError(
                 f"crop_max = {self.crop_max}: it must be at least 1 and at least crop_min ({self.crop_min})."
             )
-        if not (self.instance_weight or self.cluster_weight):
-            raise ValueError("instance_weight and cluster_weight are both 0: nothing would be learnt.")
+        parts = {"slicer": ["cluster_weight"], "delores_m": ["decorrelation_weight"], "moco": []}
+        weights = ["instance_weight", *parts[self.method]]
+        if not any(getattr(self, weight) for weight in weights):
+            raise ValueError(f"{' = '.join(weights)} = 0: nothing would be learnt.")
 
     def replace(self, **changes: Any) -> Config:
         """A copy with some fields changed; unknown names raise a ValueError that lists the known ones."""
@@ -135,6 +139,7 @@ _ALLOWED: dict[str, tuple[type, Any, str]] = {
     "crop_min": (float, lambda v: 0 < v <= 1, "a number above 0 and at most 1"),
     "crop_max": _above_zero(),
     "two_windows": (bool, lambda v: True, "True or False"),
+    "method": _one_of("slicer", "delores_m", "moco"),
     "temperature": _above_zero(),
     "queue": _at_least(int, 1),
     "mask_own_keys": (bool, lambda v: True, "True or False"),
@@ -142,6 +147,7 @@ _ALLOWED: dict[str, tuple[type, Any, str]] = {
     "instance_weight": _at_least(float, 0),
     "cluster_weight": _at_least(float, 0),
     "entropy_weight": _at_least(float, 0),
+    "decorrelation_weight": _at_least(float, 0),
     "symmetric": (bool, lambda v: True, "True or False"),
     "teacher_momentum": _share(),
     "optimizer": _one_of("sgd", "adamw"),

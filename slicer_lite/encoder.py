@@ -50,9 +50,19 @@ class Encoder(nn.Module):
         return (lms - self.mean) / self.deviation
 
     def forward(self, lms: Tensor) -> Tensor:
-        x = self.features(lms.contiguous(memory_format=torch.channels_last))  # (B, C, F / 8, T / 8)
-        x = x.permute(0, 3, 2, 1).flatten(2)  # (B, T / 8, F / 8 * C): mel band by mel band, its channels
-        return self.fc(x)
+        return self.frames(self.blocks(lms)[-1])
+
+    def blocks(self, lms: Tensor) -> list[Tensor]:
+        """What comes out of each convolution block: `(B, C, F / 2, T / 2)`, `(B, C, F / 4, T / 4)`, …"""
+        outputs = [lms.contiguous(memory_format=torch.channels_last)]
+        for block in self.features:
+            outputs.append(block(outputs[-1]))
+        return outputs[1:]
+
+    def frames(self, last_block: Tensor) -> Tensor:
+        """Frame embeddings from the last block's output: `(B, C, F / 8, T / 8)` -> `(B, T / 8, dim)`."""
+        # (B, T / 8, F / 8 * C): mel band by mel band, its channels
+        return self.fc(last_block.permute(0, 3, 2, 1).flatten(2))
 
     @staticmethod
     def pool(frames: Tensor) -> Tensor:

@@ -30,18 +30,22 @@ def curves(run_dir: str | Path) -> Figure:
     figure = Figure(figsize=(11, 3), layout="constrained")
     losses, clusters, rank = figure.subplots(1, 3)
     step = [line["step"] for line in lines]
-    for name, colour in zip(("instance", "cluster", "entropy"), COLOURS, strict=False):
-        losses.plot(step, [line[name] for line in lines], color=colour, label=name, linewidth=1)
+    parts = [part for part in ("instance", "cluster", "entropy", "decorrelation") if part in lines[0]]
+    for part, colour in zip(parts, COLOURS, strict=False):
+        losses.plot(step, [line[part] for line in lines], color=colour, label=part, linewidth=1)
     losses.set(title="losses", ylabel="loss (nats)")
     watched = [line for line in lines if "rank" in line]
     step = [line["step"] for line in watched]
-    for name, colour in zip(("clusters_used", "cluster_entropy", "confidence"), COLOURS, strict=False):
+    shares = [n for n in ("clusters_used", "cluster_entropy", "confidence") if n in watched[0]]
+    for name, colour in zip(shares, COLOURS, strict=False):
         label = name.replace("_", " ")
         clusters.plot(step, [line[name] for line in watched], ".-", color=colour, label=label)
     clusters.set(title="clusters", ylabel="share", ylim=(0, 1.05))
+    if not shares:  # a method without clusters
+        clusters.remove()
     rank.plot(step, [line["rank"] for line in watched], ".-", color=COLOURS[0], label="RankMe")
     rank.set(title="embeddings", ylabel="effective dimensions", ylim=(0, None))
-    for axes in (losses, clusters, rank):
+    for axes in figure.axes:
         axes.set_xlabel("step")
         axes.legend(frameon=False, fontsize=8)
         axes.spines[["top", "right"]].set_visible(False)

@@ -1,4 +1,4 @@
-"""SLICER's two losses as pure functions of tensors."""
+"""The losses as pure functions of tensors: SLICER's two, and the one of the baseline DeLoRes-M."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import batch_norm, cross_entropy, normalize
 
 
 def info_nce(
@@ -53,3 +53,17 @@ def negative_entropy(p: Tensor) -> Tensor:
     """
     mean = p.mean(0)
     return torch.xlogy(mean, mean).sum() + math.log(p.shape[1])
+
+
+def decorrelation(x: Tensor, y: Tensor) -> Tensor:
+    """How far the cross-correlation of two views' features is from the identity: `5e-5 / 32 |C - I|^2` [R].
+
+    `C_ij` is the correlation over the batch of feature i of x with feature j of y: the diagonal should be 1 (a
+    feature is the same in both views), and the rest 0 (no feature repeats another).
+
+    Shape: x, y `(B, D)`, standardised here over the batch (deviation with 1e-5 added to the variance, as a batch
+    norm without affine parameters does).
+    """
+    x, y = (batch_norm(z.float(), None, None, training=True) for z in (x, y))
+    correlation = x.T @ y / len(x)  # (D, D)
+    return 5e-5 / 32 * (correlation - torch.eye(x.shape[1], device=x.device)).square().sum()

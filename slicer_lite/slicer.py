@@ -1,22 +1,16 @@
-"""SLICER: a student, a teacher that follows it, a queue of the teacher's keys, and the symmetric loss [P]."""
+"""SLICER: momentum contrast, and the same again for clusters: the symmetric loss [P]."""
 
 from __future__ import annotations
 
-import copy
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
-from slicer_lite import distributed
+from slicer_lite import distributed, moco
 from slicer_lite.config import Config
 from slicer_lite.encoder import Encoder
-from slicer_lite.losses import cluster_contrast, info_nce, negative_entropy
-
-NO_CLIP = -1  # the clip id of an empty place in the queue
-UNKNOWN_CLIP = -2  # of a key whose clip was not named
-BatchNorm = nn.BatchNorm2d | nn.SyncBatchNorm  # alone, or joined across processes
+from slicer_lite.losses import cluster_contrast, negative_entropy
 
 
 class Outputs(NamedTuple):
@@ -27,13 +21,11 @@ class Outputs(NamedTuple):
     assignment: Tensor  # (B, M), rows sum to 1
 
 
-class Network(nn.Module):
+class Network(moco.Network):
     """Encoder, instance head and cluster head. Student and teacher are one of these each."""
 
     def __init__(self, config: Config):
-        super().__init__()
-        self.encoder = Encoder(channels=config.channels, dim=config.dim, dropout=config.dropout)
-        self.instance_head = nn.Linear(config.dim, config.projection_dim)  # [R]
+        super().__init__(config)
         self.cluster_head = nn.Sequential(  # [R][C]
             nn.Linear(config.dim, config.dim), nn.ReLU(), nn.Linear(config.dim, config.clusters)
         )
@@ -41,122 +33,31 @@ class Network(nn.Module):
     def forward(self, lms: Tensor) -> Outputs:
         """Standardised log-mels `(B, 1, F, T)` -> embeddings, keys and soft assignments."""
         embedding = Encoder.pool(self.encoder(lms))
-        # Normalisation and softmax in single precision: the losses are sensitive to their last digits.
-        key = normalize(self.instance_head(embedding).float(), dim=1)
-        return Outputs(embedding, key, self.cluster_head(embedding).float().softmax(1))
+        return Outputs(embedding, self.key(embedding), self.assign(embedding))
 
     def assign(self, embedding: Tensor) -> Tensor:
         """Soft assignment of embeddings to clusters: `(N, dim)` -> `(N, M)`."""
         return self.cluster_head(embedding).float().softmax(1)
 
 
-class SLICER(nn.Module):
-    """The model that is pre-trained. `loss` is one whole step of the method; an optimiser does the rest."""
+class SLICER(moco.MoCo):
+    """The model that is pre-trained: `loss` is one whole step of the method, as in `MoCo`.
 
-    queue: Tensor
-    queue_clip: Tensor
-    queued: Tensor
+    To the `instance` part come `cluster` and `entropy`.
+    """
 
-    def __init__(self, config: Config):
-        super().__init__()
-        self.config = config
-        self.student = Network(config)
-        self.teacher = copy.deepcopy(self.student).requires_grad_(False)
-        for module in self.teacher.modules():
-            # The teacher answers the same way each time: no dropout [ours].
-            if isinstance(module, nn.Dropout):
-                module.p = 0.0
-            # It normalises by the statistics of the batch, as in [M][R]; with momentum 0 it leaves its running
-            # statistics alone, which are averaged like the weights instead (`update_teacher`) [ours].
-            if isinstance(module, BatchNorm):
-                module.momentum = 0.0
-        self.register_buffer("queue", torch.zeros(config.queue, config.projection_dim))
-        self.register_buffer("queue_clip", torch.full((config.queue,), NO_CLIP))
-        self.register_buffer("queued", torch.tensor(0))  # keys ever put in; the next place is queued % Q
-
-    def loss(self, view1: Tensor, view2: Tensor, clips: Tensor | None = None) -> dict[str, Tensor]:
-        """One step of the method on two views of a batch.
-
-        In training mode the teacher first moves towards the student, once, and after both directions are
-        computed the teacher's keys enter the queue. In evaluation mode nothing changes.
-
-        Args:
-            view1, view2: `(B, 1, F, T)`.
-            clips: `(B,)` whole numbers that say which clip each row is of, so that a clip's own earlier keys
-                are not taken for negatives (`config.mask_own_keys`). Without them no key is masked.
-
-        Returns:
-            `total`, which gradients are taken of, and its parts before weighting: `instance`, `cluster` and
-            `entropy` (each the sum of both directions).
-        """
-        return self.step(view1, view2, clips)[0]
-
-    def step(
-        self, view1: Tensor, view2: Tensor, clips: Tensor | None = None
-    ) -> tuple[dict[str, Tensor], tuple[Outputs, Outputs, Outputs, Outputs]]:
-        """`loss`, and what student and teacher said of both views: s1, s2, t1, t2."""
-        if clips is None:
-            clips = torch.full((len(view1),), UNKNOWN_CLIP, device=view1.device)
-        s1, s2 = self.student(view1), self.student(view2)
-        with torch.no_grad():
-            if self.training:
-                self.update_teacher()
-            t1, t2 = self.teacher(view1), self.teacher(view2)
-        pairs = [(s1, t2), (s2, t1)] if self.config.symmetric else [(s1, t2)]
-        parts = self._losses(pairs, self._masked(clips))
-        if self.training:
-            # Both terms have used the queue as it was; only now do the new keys enter.
-            keys1, keys2, clips = map(distributed.gather, (t1.key, t2.key, clips))
-            self._enqueue(torch.cat([keys1, keys2]), torch.cat([clips, clips]))
-        return parts, (s1, s2, t1, t2)
-
-    @torch.no_grad()
-    def update_teacher(self) -> None:
-        """Move every weight and running statistic of the teacher a little towards the student's [M]."""
-        share = 1 - self.config.teacher_momentum
-        teacher = [*self.teacher.parameters(), *running_statistics(self.teacher)]
-        student = [*self.student.parameters(), *running_statistics(self.student)]
-        torch._foreach_lerp_(teacher, student, share)
+    network = Network
 
     def _losses(self, pairs: list[tuple[Outputs, Outputs]], mask: Tensor) -> dict[str, Tensor]:
         config = self.config
-        queue = self.queue.clone()  # the backward pass needs it as it is now, after new keys have entered
-        instance = sum(info_nce(s.key, t.key, queue, config.temperature, mask) for s, t in pairs)
+        instance = self._instance(pairs, mask)
         # A column holds the whole batch, so processes join theirs.
         columns = [
             (distributed.gather_with_gradient(s.assignment), distributed.gather(t.assignment))
             for s, t in pairs
         ]
-        contrast = sum(cluster_contrast(p, q, config.cluster_temperature) for p, q in columns)
-        entropy = sum(negative_entropy(p) + negative_entropy(q) for p, q in columns)
+        contrast = torch.stack([cluster_contrast(p, q, config.cluster_temperature) for p, q in columns]).sum()
+        entropy = torch.stack([negative_entropy(p) + negative_entropy(q) for p, q in columns]).sum()
         cluster = contrast + config.entropy_weight * entropy
         total = config.instance_weight * instance + config.cluster_weight * cluster
-        return {"total": total, "instance": instance, "cluster": contrast, "entropy": entropy}  # type: ignore[dict-item]
-
-    def _masked(self, clips: Tensor) -> Tensor:
-        """`(B, Q)`: True where a queue entry must not count as a negative of a clip."""
-        empty = self.queue_clip == NO_CLIP
-        if not self.config.mask_own_keys:
-            return empty.expand(len(clips), -1)
-        own = (self.queue_clip == clips[:, None]) & (clips >= 0)[:, None]
-        return own | empty
-
-    @torch.no_grad()
-    def _enqueue(self, keys: Tensor, clips: Tensor) -> None:
-        size = len(self.queue)
-        place = (self.queued + torch.arange(len(keys), device=keys.device)) % size
-        self.queued += len(keys)
-        last = slice(-size, None)  # of more keys than the queue holds, the last ones
-        self.queue[place[last]] = keys[last].to(self.queue.dtype)
-        self.queue_clip[place[last]] = clips[last]
-
-
-def running_statistics(network: nn.Module) -> list[Tensor]:
-    """The running means and variances of its batch norms."""
-    return [
-        buffer
-        for module in network.modules()
-        if isinstance(module, BatchNorm)
-        for buffer in (module.running_mean, module.running_var)
-        if buffer is not None
-    ]
+        return {"total": total, "instance": instance, "cluster": contrast, "entropy": entropy}

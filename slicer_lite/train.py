@@ -29,11 +29,12 @@ from slicer_lite.checkpoint import (
 )
 from slicer_lite.config import Config
 from slicer_lite.device import autocast, choose_device
+from slicer_lite.moco import running_statistics
 from slicer_lite.randomness import clip_order, generator
-from slicer_lite.slicer import SLICER, Outputs, running_statistics
+from slicer_lite.slicer import SLICER
 from slicer_lite.store import Clips, load_clips
 from slicer_lite.views import TwoViews, fit_views, random_starts
-from slicer_lite.weights import WEIGHTS, Pretrained, load, save_weights
+from slicer_lite.weights import METHODS, WEIGHTS, Pretrained, load, save_weights
 
 HEALTH_EVERY = 20  # steps
 _SETTLED = 50  # steps before which a network that has just begun is not called ill
@@ -52,7 +53,7 @@ def pretrain(
     on_step: Callable[[dict[str, float]], None] | None = None,
     stop: threading.Event | None = None,
 ) -> Pretrained:
-    """Pre-train SLICER, or go on with a run that was stopped.
+    """Pre-train SLICER (or another `config.method`), or go on with a run that was stopped.
 
     The run folder explains itself: `config.json`, `metrics.jsonl` (one line a step), `timings.jsonl`,
     `checkpoints/` (the last two), `snapshots/` (weights along the way), `weights.safetensors` and `curves.png`.
@@ -110,7 +111,7 @@ class Training:
         self.config, self.clips, self.run_dir, self.device = config, clips, run, device
         with torch.random.fork_rng(devices=[]):  # the caller's random numbers are not disturbed
             torch.manual_seed(generator(config.seed, 0, "weights").initial_seed())
-            self.model = SLICER(config).to(device)
+            self.model = METHODS[config.method](config).to(device)
         found = load_checkpoint(run / "checkpoints")
         if found is None:
             self.step = 0
@@ -231,9 +232,8 @@ class Training:
                 + self._last_good()
             )
         losses["total"].backward()
-        student = self.model.student
-        gradients = [weight.grad for weight in student.parameters() if weight.grad is not None]
-        distributed.average([*gradients, *running_statistics(student)])
+        gradients = [weight.grad for weight in self.model.parameters() if weight.grad is not None]
+        distributed.average([*gradients, *running_statistics(self.model.student)])
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
@@ -257,14 +257,17 @@ class Training:
         }
         save_checkpoint(self.run_dir / "checkpoints", self.step, state)
 
-    def _health(self, teacher1: Outputs, teacher2: Outputs) -> dict[str, float]:
-        teacher1, teacher2 = (Outputs(*map(distributed.gather, output)) for output in (teacher1, teacher2))
+    def _health(self, teacher1: Any, teacher2: Any) -> dict[str, float]:
+        embedding, key1, key2 = map(distributed.gather, (teacher1.embedding, teacher1.key, teacher2.key))
+        clusters = {}
+        if isinstance(self.model, SLICER):
+            clusters = health.cluster_health(distributed.gather(teacher1.assignment))
         return {
-            **health.cluster_health(teacher1.assignment),
-            "rank": health.rank_me(teacher1.embedding),
-            "largest_rank": float(min(teacher1.embedding.shape)),
-            "alignment": health.alignment(teacher1.key, teacher2.key),
-            "uniformity": health.uniformity(teacher1.key),
+            **clusters,
+            "rank": health.rank_me(embedding),
+            "largest_rank": float(min(embedding.shape)),
+            "alignment": health.alignment(key1, key2),
+            "uniformity": health.uniformity(key1),
             "drift": health.drift(self.model.student, self.model.teacher),
         }
 
@@ -275,7 +278,8 @@ class Training:
         )
 
     def _optimizer(self) -> torch.optim.Optimizer:
-        config, weights = self.config, self.model.student.parameters()
+        config = self.config
+        weights = [weight for weight in self.model.parameters() if weight.requires_grad]  # not the teacher's
         if config.optimizer == "adamw":
             return torch.optim.AdamW(
                 weights, config.learning_rate, weight_decay=config.weight_decay, fused=True

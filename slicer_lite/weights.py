@@ -12,10 +12,13 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from slicer_lite.config import Config
+from slicer_lite.delores import DeLoResM
 from slicer_lite.encoder import Encoder
 from slicer_lite.files import write_durably
-from slicer_lite.slicer import Network
+from slicer_lite.moco import MoCo, Network
+from slicer_lite.slicer import SLICER
 
+METHODS: dict[str, type[MoCo]] = {"slicer": SLICER, "delores_m": DeLoResM, "moco": MoCo}  # of config.method
 WEIGHTS = "weights.safetensors"  # the name inside a run folder
 _ABOUT = "slicer-lite"  # the entry of the file's description
 _FORMAT = "weights 1"
@@ -26,7 +29,7 @@ class Pretrained:
     """A trained student, in evaluation mode, and what belongs to it.
 
     Attributes:
-        network: encoder and both heads. The encoder carries the statistics of its training data.
+        network: encoder and heads. The encoder carries the statistics of its training data.
         centroids: `(K, 64)` of k-mix; None if the run did not use it.
         config: the settings of the run.
         step: steps trained; 0 for an untrained network.
@@ -110,4 +113,4 @@ def _new_network(config: Config, seed: int) -> Network:
     """A network with weights drawn by `seed`; the caller's random numbers are not disturbed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Network(config)
+        return METHODS[config.method].network(config)

@@ -24,9 +24,10 @@ from slicer_lite import distributed
 from slicer_lite.checkpoint import with_prefix
 from slicer_lite.train import Training
 torch.set_num_threads(1)
-data, out, mode = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
+data, out, mode, method = sys.argv[1], Path(sys.argv[2]), *sys.argv[3:]
 config = sl.preset("tiny", channels=4, dim=16, clusters=4, queue=40, mix_memory=24, batch_size=8, dropout=0.0,
-                   precision="fp32", teacher_momentum=0.9, optimizer="sgd", learning_rate=0.05, steps=5)
+                   precision="fp32", teacher_momentum=0.9, optimizer="sgd", learning_rate=0.05, steps=5,
+                   method=method)
 clips = sl.load_clips(data, progress=False).for_pretraining()
 with distributed.processes(torch.device("cpu")) as device:
     out.mkdir(exist_ok=True)
@@ -61,8 +62,8 @@ def start(processes, arguments, **options):
     return children
 
 
-def five_steps(processes, data, out, mode):
-    for child in start(processes, ["-c", CHILD, str(data), str(out), mode]):
+def five_steps(processes, data, out, mode, method="slicer"):
+    for child in start(processes, ["-c", CHILD, str(data), str(out), mode, method]):
         assert child.wait(120) == 0
     return torch.load(out / "result.pt", weights_only=True)
 
@@ -77,6 +78,15 @@ def test_two_and_four_processes_compute_what_one_does(tones, tmp_path):
                 assert mine[name] == pytest.approx(theirs[name], abs=1e-5)
         for name, value in several["state"].items():
             torch.testing.assert_close(value, one["state"][name], rtol=0, atol=1e-5, msg=name)
+
+
+@pytest.mark.slow
+def test_two_processes_decorrelate_as_one_does(tones, tmp_path):
+    one, two = (five_steps(n, tones, tmp_path / str(n), "eval", "delores_m") for n in (1, 2))
+    for mine, theirs in zip(two["metrics"], one["metrics"], strict=True):
+        assert mine["decorrelation"] == pytest.approx(theirs["decorrelation"], rel=1e-4)
+    for name, value in two["state"].items():
+        torch.testing.assert_close(value, one["state"][name], rtol=0, atol=1e-5, msg=name)
 
 
 @pytest.mark.slow

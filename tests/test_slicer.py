@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from slicer_lite.losses import info_nce
-from slicer_lite.slicer import NO_CLIP, SLICER
+from slicer_lite.moco import NO_CLIP
+from slicer_lite.slicer import SLICER
 
 
 def views(count=8):

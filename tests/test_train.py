@@ -89,10 +89,20 @@ def test_a_run_from_before_a_setting_existed_goes_on(clips, tmp_path, minute):
         sl.pretrain(minute.replace(two_windows=True), clips, tmp_path, steps=2, progress=False)
 
 
-@pytest.mark.parametrize("mixing", ["kmix", "mixup", "none"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mixing": "kmix"},
+        {"mixing": "mixup"},
+        {"mixing": "none"},
+        {"method": "delores_m"},
+        {"method": "moco"},
+    ],
+    ids=lambda changes: next(iter(changes.values())),
+)
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_stopped_and_resumed_is_the_same_run_bit_for_bit(clips, tmp_path, minute, mixing, optimizer):
-    config = minute.replace(mixing=mixing, optimizer=optimizer)
+def test_stopped_and_resumed_is_the_same_run_bit_for_bit(clips, tmp_path, minute, changes, optimizer):
+    config = minute.replace(**changes, optimizer=optimizer)
     sl.pretrain(config, clips, tmp_path / "whole", progress=False)
     for stop_after in (1, 2, 7):
         stop = threading.Event()
