@@ -53,6 +53,11 @@ def load_checkpoint(folder: Path) -> tuple[int, dict[str, Tensor]] | None:
     return None
 
 
+def newest_step(folder: Path) -> int | None:
+    """The step of the newest checkpoint, whole or not; None if there is none."""
+    return max((step for step, _ in _found(folder)), default=None)
+
+
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """An optimiser's tensors by name: `<parameter number>.<name>`."""
     state = optimizer.state_dict()["state"]

@@ -63,11 +63,13 @@ class Pretrain:
     """Let the paths in a CSV lead out of its folder."""
     debug: bool = False
     """Show where in the code an error arose."""
+    tensorboard: bool = False
+    """Keep the metrics as TensorBoard's events too: tensorboard --logdir RUN."""
     settings: tyro.conf.OmitArgPrefixes[Config] = field(default_factory=lambda: PRESETS["tiny"])
 
     def run(self) -> None:
         clips = load_clips(self.data, strict=self.strict, allow_outside=self.allow_outside)
-        pretrain(self.settings, clips, self.out, device=self.device)
+        pretrain(self.settings, clips, self.out, device=self.device, tensorboard=self.tensorboard)
         last = [line for line in read_metrics(self.out) if "rank" in line][-1]
         clusters = "clusters_used" in last and f"; {last['clusters_used']:.0%} of the clusters are in use"
         print(
@@ -168,7 +170,7 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:
         # Whoever read the output, `head` for one, has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (ValueError, OSError, FloatingPointError, MemoryError) as error:
+    except (ValueError, OSError, FloatingPointError, MemoryError, ModuleNotFoundError) as error:
         if "--debug" in arguments:
             raise
         print(f"Error: {error or type(error).__name__}", file=sys.stderr)

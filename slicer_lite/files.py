@@ -4,8 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Let an error in writing, such as a full disk, name the file: Python's own does so only on opening it."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, f"{os.strerror(error.errno or 0)} while writing", str(path)) from None
 
 
 def write_durably(path: Path, content: bytes) -> None:
@@ -16,14 +27,15 @@ def write_durably(path: Path, content: bytes) -> None:
     """
     temporary = path.with_name(f".{path.name}.unfinished")
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
+        with naming(path):
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+    except OSError:
         temporary.unlink(missing_ok=True)
-        raise OSError(error.errno, f"{os.strerror(error.errno or 0)} while writing", str(path)) from None
+        raise
     if os.name == "posix":  # elsewhere folders cannot be opened
         handle = os.open(path.parent, os.O_RDONLY)
         try:

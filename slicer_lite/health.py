@@ -13,6 +13,7 @@ from torch.nn.functional import normalize
 _FEW_CLUSTERS = 0.1  # share of clusters in use
 _LOW_RANK = 0.02  # RankMe as a share of the largest possible
 _DRIFT = 1.0  # teacher's distance from the student, relative to the student's size
+_WAITING = 0.25  # share of the time spent on waiting for clips; from a local disk it is below 0.01
 
 
 @torch.no_grad()
@@ -75,7 +76,7 @@ def diagnose(health: Mapping[str, float]) -> list[str]:
     """What the numbers mean, one sentence for each thing that looks wrong; nothing if all is well.
 
     Args:
-        health: some of `clusters_used`, `cluster_entropy`, `rank`, `largest_rank`, `drift`.
+        health: some of `clusters_used`, `cluster_entropy`, `rank`, `largest_rank`, `drift`, `waiting`.
     """
     said = []
     used = health.get("clusters_used")
@@ -94,5 +95,10 @@ def diagnose(health: Mapping[str, float]) -> list[str]:
         said.append(
             f"The teacher has lost the student: their weights differ by {health['drift']:.0%} of the student's "
             "size. Lower learning_rate or teacher_momentum."
+        )
+    if health.get("waiting", 0.0) > _WAITING:
+        said.append(
+            f"Stalled loader: {health['waiting']:.0%} of the time goes into waiting for clips. Keep them on a faster "
+            "disk (SLICER_LITE_CACHE), or look at what else is using it."
         )
     return said

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -11,7 +11,8 @@ import torch
 from slicer_lite import distributed
 from slicer_lite.config import FRAMES, N_MELS, WINDOW, Config
 from slicer_lite.device import autocast
-from slicer_lite.slicer import SLICER
+from slicer_lite.moco import MoCo
+from slicer_lite.weights import METHODS
 
 _STATES = {"adamw": 2, "sgd": 1}  # numbers that an optimiser keeps for each weight
 _INPUTS = 4 * (WINDOW + 4 * N_MELS * FRAMES)  # bytes of a clip's waveform, log-mel, partner and views
@@ -34,11 +35,8 @@ class Need:
         return self.held + batch_size * self.clip
 
 
-def check(build: Callable[[], SLICER], config: Config, device: torch.device) -> None:
+def check(config: Config, device: torch.device) -> None:
     """Refuse settings that cannot fit, before the first step. Without psutil, CPUs are not looked at.
-
-    Args:
-        build: makes the model of these settings.
 
     Raises:
         ValueError: a step needs more than is free; says how many clips a batch would do.
@@ -46,13 +44,13 @@ def check(build: Callable[[], SLICER], config: Config, device: torch.device) -> 
     room = available(device)
     if room is None:
         return
-    held = _held(build, config)
+    held = _held(config)
     if held > room:
         raise ValueError(
             f"Weights, optimiser, queue and memory need about {_gigabytes(held)}, and {_gigabytes(room)} are free "
             f"on {device}: lower dim, queue or mix_memory."
         )
-    need, mine = estimate(build, config, device), config.batch_size // distributed.size()
+    need, mine = estimate(config, device), config.batch_size // distributed.size()
     if need.of(mine) > room:
         most = max(room - need.held, 0) // need.clip * distributed.size()
         raise ValueError(
@@ -78,7 +76,7 @@ def available(device: torch.device) -> int | None:
     return psutil.virtual_memory().available // distributed.size_here()
 
 
-def estimate(build: Callable[[], SLICER], config: Config, device: torch.device) -> Need:
+def estimate(config: Config, device: torch.device) -> Need:
     """What training will need, from forward passes of two and of four clips of silence.
 
     Nearly all of a step's memory is what the forward pass keeps for the backward pass, and that grows by the
@@ -86,11 +84,11 @@ def estimate(build: Callable[[], SLICER], config: Config, device: torch.device) 
     and the inputs. On CPUs the peak was measured 1 to 7 % above this: see docs/scaling.md.
     """
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        model = build().to(device).train()
+        model = METHODS[config.method](config).to(device).train()
         two, four = (_kept(model, config, device, clips) for clips in (2, 4))
     growth = [(after - before) // 2 for before, after in zip(two, four, strict=True)]
     fixed = sum(two) - 2 * sum(growth)
-    return Need(_held(build, config) + fixed, sum(growth) + 2 * max(growth) + _INPUTS)
+    return Need(_held(config) + fixed, sum(growth) + 2 * max(growth) + _INPUTS)
 
 
 @contextmanager
@@ -113,10 +111,10 @@ def explained(config: Config, device: torch.device) -> Iterator[None]:
         ) from error
 
 
-def _held(build: Callable[[], SLICER], config: Config) -> int:
+def _held(config: Config) -> int:
     """Bytes of weights, gradients, optimiser state, buffers and k-mix's memory, without making any of them."""
     with torch.device("meta"):
-        model = build()
+        model = METHODS[config.method](config)
     trained = (
         2 + _STATES[config.optimizer]
     )  # a weight itself, its gradient, and what the optimiser keeps of it
@@ -125,7 +123,7 @@ def _held(build: Callable[[], SLICER], config: Config) -> int:
     return weights + sum(buffer.nbytes for buffer in model.buffers()) + memory
 
 
-def _kept(model: SLICER, config: Config, device: torch.device, clips: int) -> list[int]:
+def _kept(model: MoCo, config: Config, device: torch.device, clips: int) -> list[int]:
     """Bytes of every tensor that the loss of so many clips keeps for its gradient, in order."""
     own = {tensor.untyped_storage().data_ptr() for tensor in [*model.parameters(), *model.buffers()]}
     kept: dict[int, int] = {}

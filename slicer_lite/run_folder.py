@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import filelock
 import torch
@@ -14,10 +17,14 @@ import torch
 import slicer_lite
 from slicer_lite import distributed
 from slicer_lite.config import Config
-from slicer_lite.files import write_durably, write_json
+from slicer_lite.files import naming, write_durably, write_json
 from slicer_lite.store import Clips
 
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
 METRICS = "metrics.jsonl"  # one line a step; nothing in it depends on the clock
+TIMINGS = "timings.jsonl"
 _LOCK = ".lock"
 
 
@@ -98,9 +105,86 @@ def read_metrics(run_dir: str | Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def cut_after(run: Path, step: int) -> None:
-    """Drop the metrics of steps that will be done again."""
-    path = run / METRICS
+class Log:
+    """What a run notes of every step; one process writes it.
+
+    `metrics.jsonl`, `timings.jsonl` (all that depends on the clock) and, if wanted, the metrics as TensorBoard's
+    events. Opening it drops the lines of steps after `step`, which will be done again.
+    """
+
+    def __init__(self, run: Path, step: int, tensorboard: bool = False):
+        self._files = []
+        for name in (METRICS, TIMINGS):
+            _cut_after(run / name, step)
+            self._files.append((run / name).open("a"))
+        self._events = _new_events(run) if tensorboard else None
+
+    def write(self, metrics: dict[str, float], timings: dict[str, float]) -> None:
+        """Note a step: `metrics`, with its number `step`, and what depends on the clock."""
+        for file, line in zip(self._files, (metrics, {"step": metrics["step"], **timings}), strict=True):
+            with naming(file.name):
+                file.write(json.dumps(line) + "\n")
+        if self._events is not None:
+            _add_events(self._events, metrics)
+
+    def flush(self) -> None:
+        """Put all of it on the disk: whatever happens then, a checkpoint is never ahead of the log."""
+        for file in self._files:
+            with naming(file.name):
+                file.flush()
+                os.fsync(file.fileno())
+        if self._events is not None:
+            self._events.flush()
+
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self._files:
+            with naming(file.name):
+                file.close()
+        if self._events is not None:
+            self._events.close()
+
+
+def need_tensorboard() -> None:
+    """See that TensorBoard is there.
+
+    Raises:
+        ModuleNotFoundError: says how to install it.
+    """
+    if importlib.util.find_spec("tensorboard") is None:
+        raise ModuleNotFoundError(
+            "TensorBoard is not installed: pip install 'slicer-lite[tensorboard]', or leave out tensorboard "
+            "(--tensorboard). metrics.jsonl holds the same numbers."
+        )
+
+
+def _new_events(run: Path) -> SummaryWriter:
+    """A writer of TensorBoard's events that has told it all that `metrics.jsonl` holds.
+
+    The events are made anew each time that a run goes on. So they never miss a step or show one twice, whenever the
+    run was killed and whether or not they were wanted before.
+    """
+    from torch.utils.tensorboard import SummaryWriter  # here, because it takes seconds and few want it
+
+    folder = run / "tensorboard"
+    for old in folder.glob("events.out.tfevents.*"):
+        old.unlink()
+    events = SummaryWriter(folder, purge_step=0)  # a TensorBoard that is open forgets what it has read before
+    for metrics in read_metrics(run):
+        _add_events(events, metrics)
+    return events
+
+
+def _add_events(events: SummaryWriter, metrics: dict[str, float]) -> None:
+    for name, value in metrics.items():
+        if name != "step":
+            events.add_scalar(name, value, int(metrics["step"]))
+
+
+def _cut_after(path: Path, step: int) -> None:
+    """Drop the lines of steps after `step`, and the line that a crash cut short."""
     if not path.exists():
         return
     kept = []
@@ -109,7 +193,7 @@ def cut_after(run: Path, step: int) -> None:
         try:
             if json.loads(line)["step"] > step:
                 break
-        except json.JSONDecodeError:  # the line that a crash cut short
+        except json.JSONDecodeError:
             break
         kept.append(line)
     if len(kept) < len(lines):

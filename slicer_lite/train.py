@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import io
 import math
 import signal
 import threading
@@ -22,6 +22,7 @@ from slicer_lite.checkpoint import (
     load_checkpoint,
     load_into,
     load_optimizer_state,
+    newest_step,
     optimizer_state,
     save_checkpoint,
     with_prefix,
@@ -29,6 +30,7 @@ from slicer_lite.checkpoint import (
 )
 from slicer_lite.config import Config
 from slicer_lite.device import autocast, choose_device
+from slicer_lite.files import write_durably
 from slicer_lite.moco import running_statistics
 from slicer_lite.randomness import clip_order, generator
 from slicer_lite.slicer import SLICER
@@ -52,6 +54,7 @@ def pretrain(
     progress: bool = True,
     on_step: Callable[[dict[str, float]], None] | None = None,
     stop: threading.Event | None = None,
+    tensorboard: bool = False,
 ) -> Pretrained:
     """Pre-train SLICER (or another `config.method`), or go on with a run that was stopped.
 
@@ -68,8 +71,10 @@ def pretrain(
         steps: instead of `config.steps`.
         device: `auto`, `cpu`, `cuda` or `mps`.
         progress: show a bar.
-        on_step: called with each step's metrics; may stop the run by setting `stop`.
+        on_step: called with each step's metrics, and its `clips_per_second` and `waiting` (the share of the
+            time that went into waiting for clips); may stop the run by setting `stop`.
         stop: once set, the run finishes its step, saves, and returns.
+        tensorboard: keep the metrics as TensorBoard's events too, in the run's folder `tensorboard/`.
 
     Returns:
         The trained student as `slicer_lite.load(run_dir)` gives it.
@@ -79,15 +84,18 @@ def pretrain(
         BlockingIOError: another process is training in this folder.
         FloatingPointError: the loss is not finite; the last good state is kept.
         MemoryError: the device's memory is full, though the estimate before the first step did not say so.
+        ModuleNotFoundError: TensorBoard is wanted and not installed.
         KeyboardInterrupt: after Ctrl-C (or a notebook's stop button), once the state is saved.
     """
     if steps is not None:
         config = config.replace(steps=steps)
+    if tensorboard:
+        run_folder.need_tensorboard()
     with distributed.processes(choose_device(device)) as where, memory.explained(config, where):
         with distributed.first_alone():
             chosen = load_clips(clips, progress=progress and distributed.rank() == 0).for_pretraining()
         _check(config, chosen)
-        memory.check(lambda: SLICER(config), config, where)
+        memory.check(config, where)
         run = Path(run_dir).expanduser()
         run.mkdir(parents=True, exist_ok=True)
         stop = stop or threading.Event()
@@ -96,7 +104,7 @@ def pretrain(
                 run_folder.claim(run, config, chosen)
                 training = Training(config, chosen, run, where)
             training.join()
-            training.run(stop, on_step, progress)
+            training.run(stop, on_step, progress, tensorboard)
             if distributed.any_process(interrupted.is_set()):
                 raise KeyboardInterrupt(
                     f"stopped after step {training.step} of {config.steps}; saved in {run}"
@@ -130,6 +138,7 @@ class Training:
             load_into(self.model, without_prefix("model", state))
             self.optimizer = self._optimizer()
             load_optimizer_state(self.optimizer, without_prefix("optimizer", state))
+        self.waited = 0.0  # seconds spent on waiting for clips
         self.snapshot_steps = {round(s) for s in np.geomspace(1, config.steps, SNAPSHOTS)}
 
     def join(self) -> None:
@@ -146,49 +155,48 @@ class Training:
         stop: threading.Event,
         on_step: Callable[[dict[str, float]], None] | None = None,
         progress: bool = True,
+        tensorboard: bool = False,
     ) -> None:
         """Train until the last step, or until `stop` is set; then save and write the run's results."""
         self.model.train()
         begun, first = time.perf_counter(), self.step
         saved, cost = begun, 0.0
+        looked, waited = begun, self.waited  # when its health was looked at last
         warned: set[str] = set()
         if distributed.rank() > 0:  # the first process keeps the books
             while self.step < self.config.steps and not distributed.any_process(stop.is_set()):
                 self.one_step()
             return
-        run_folder.cut_after(self.run_dir, self.step)
         if self.step == 0:
             self._snapshot()
         bar = tqdm(
             total=self.config.steps, initial=self.step, desc="training", unit="step", disable=not progress
         )
-        with (
-            bar,
-            (self.run_dir / run_folder.METRICS).open("a") as log,
-            (self.run_dir / "timings.jsonl").open("a") as times,
-        ):
+        with bar, run_folder.Log(self.run_dir, self.step, tensorboard) as log:
             while self.step < self.config.steps and not distributed.any_process(stop.is_set()):
                 metrics = self.one_step()
-                log.write(json.dumps(metrics) + "\n")
                 now = time.perf_counter()
-                rate = (self.step - first) * self.config.batch_size / (now - begun)
-                times.write(
-                    json.dumps({"step": self.step, "seconds": now - begun, "clips_per_second": rate}) + "\n"
-                )
+                pace = {
+                    "clips_per_second": (self.step - first) * self.config.batch_size / (now - begun),
+                    "waiting": (self.waited - waited) / (now - looked),
+                }
+                log.write(metrics, {"seconds": now - begun, **pace})
                 if self.step in self.snapshot_steps:
                     self._snapshot()
                 bar.update()
-                bar.set_postfix(loss=f"{metrics['total']:.3f}", clips_per_s=f"{rate:.0f}", refresh=False)
-                if self.step >= _SETTLED and "rank" in metrics:
-                    wrong = {sentence.partition(":")[0]: sentence for sentence in health.diagnose(metrics)}
+                rate = f"{pace['clips_per_second']:.0f}"
+                bar.set_postfix(loss=f"{metrics['total']:.3f}", clips_per_s=rate, refresh=False)
+                if "rank" in metrics:
+                    looked, waited = now, self.waited
+                    sentences = health.diagnose({**metrics, **pace}) if self.step >= _SETTLED else []
+                    wrong = {sentence.partition(":")[0]: sentence for sentence in sentences}
                     for illness in wrong.keys() - warned:
                         bar.write(f"step {self.step}: {wrong[illness]}")
                     warned = set(wrong)
                 if on_step is not None:
-                    on_step({**metrics, "clips_per_second": rate})
+                    on_step({**metrics, **pace})
                 if now - saved > min(_SAVE_SECONDS, cost / _SAVE_SHARE):
                     log.flush()
-                    times.flush()
                     self.save()
                     saved = time.perf_counter()
                     cost = saved - now
@@ -199,13 +207,18 @@ class Training:
         config, views = self.config, self.views
         centroids = views.mixer.centroids if config.mixing == "kmix" and views.mixer is not None else None
         save_weights(self.run_dir / WEIGHTS, self.model.student, centroids, config, self.step)
-        figures.curves(self.run_dir).savefig(self.run_dir / "curves.png", dpi=120)
+        picture = io.BytesIO()
+        figures.curves(self.run_dir).savefig(picture, dpi=120)
+        write_durably(self.run_dir / "curves.png", picture.getvalue())
 
     def _inputs(self, order: Tensor, purpose: str) -> Tensor:
         """Log-mels of random windows of this process's part of a batch: `(B,)` -> `(B / N, 1, 64, 96)`."""
         starts = random_starts(self.clips, order, generator(self.config.seed, self.step, purpose))
         mine = distributed.mine(order).numpy(), distributed.mine(starts).numpy()
-        return self.views.inputs(self.clips.windows(*mine).to(self.device))
+        asked = time.perf_counter()
+        waveform = self.clips.windows(*mine).to(self.device)
+        self.waited += time.perf_counter() - asked
+        return self.views.inputs(waveform)
 
     def one_step(self) -> dict[str, float]:
         """Train on one batch. Everything random in it is a function of the seed and the step's number."""
@@ -272,10 +285,13 @@ class Training:
         }
 
     def _last_good(self) -> str:
-        return (
-            f"The last good state is in {self.run_dir / 'checkpoints'}. Lower learning_rate and begin again in "
-            "another folder."
+        step, folder = newest_step(self.run_dir / "checkpoints"), self.run_dir / "checkpoints"
+        kept = (
+            "No state was saved before."
+            if step is None
+            else f"The last good state, of step {step}, is in {folder}."
         )
+        return f"{kept} Lower learning_rate and begin again in another folder."
 
     def _optimizer(self) -> torch.optim.Optimizer:
         config = self.config

@@ -38,7 +38,7 @@ clips = sl.Clips.from_waveforms(np.random.default_rng(0).uniform(-0.3, 0.3, (64,
 two_steps(config.replace(channels=2, dim=4, queue=4, mix_memory=2, batch_size=2), sys.argv[4])  # loads libraries
 before = peak()
 two_steps(config, sys.argv[4])
-estimate = memory.estimate(lambda: SLICER(config), config, torch.device("cpu"))
+estimate = memory.estimate(config, torch.device("cpu"))
 print(estimate.of(config.batch_size), peak() - before)
 """
 
@@ -69,24 +69,22 @@ def test_what_is_held_is_counted_to_the_byte(tones, tmp_path, minute, optimizer)
         *model.buffers(),
         *states,
     ]  # weights, gradients, …
-    assert memory._held(lambda: SLICER(config), config) == sum(
-        t.nbytes for t in [*tensors, training.views.mixer.memory]
-    )
+    assert memory._held(config) == sum(t.nbytes for t in [*tensors, training.views.mixer.memory])
 
 
 def test_the_estimate_grows_with_the_batch_and_disturbs_nothing(minute):
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
-    need = memory.estimate(lambda: SLICER(minute), minute, CPU)
+    need = memory.estimate(minute, CPU)
     assert torch.equal(torch.rand(2), expected)
     assert need.of(8) - need.of(4) == 4 * need.clip
     wider = minute.replace(channels=8)
-    assert 1.5 < memory.estimate(lambda: SLICER(wider), wider, CPU).clip / need.clip < 2
+    assert 1.5 < memory.estimate(wider, CPU).clip / need.clip < 2
 
 
 def test_a_batch_that_cannot_fit_is_refused_before_anything_is_written(tones, tmp_path, minute, monkeypatch):
-    need = memory.estimate(lambda: SLICER(minute), minute, CPU)
+    need = memory.estimate(minute, CPU)
     monkeypatch.setattr(memory, "available", lambda device: need.of(5) + 1)
     with pytest.raises(
         ValueError, match=r"batch_size = 8 needs about .* GB .* free on cpu. Lower batch_size .* to about 5"
@@ -105,7 +103,7 @@ def test_absurd_sizes_are_refused_without_trying(tones, tmp_path, minute, change
 def test_without_psutil_nothing_is_refused(minute, monkeypatch):
     monkeypatch.setitem(sys.modules, "psutil", None)
     assert memory.available(CPU) is None
-    memory.check(lambda: SLICER(minute), minute.replace(dim=10**7), CPU)
+    memory.check(minute.replace(dim=10**7), CPU)
 
 
 def test_processes_on_one_machine_share_its_memory(monkeypatch):
