@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import wraps
 
 import torch
 from torch import Tensor
 from torch.nn.functional import batch_norm, cross_entropy, normalize
 
 
+def _in_single_precision(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Computed so also where the networks run in half precision: small temperatures magnify what rounding takes."""
+
+    @wraps(loss)
+    def wrapped(x: Tensor, *others: Tensor | float | None, **named: Tensor | float | None) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return loss(x, *others, **named)
+
+    return wrapped
+
+
+@_in_single_precision
 def info_nce(
     query: Tensor, key: Tensor, queue: Tensor, temperature: float, mask: Tensor | None = None
 ) -> Tensor:
@@ -19,15 +33,17 @@ def info_nce(
     Shape: query `(B, D)`, key `(B, D)`, queue `(Q, D)`, all of length 1; mask, `(Q,)` or `(B, Q)` bool, is True
     where a queue entry does not count as a negative (an empty place, or the clip's own key).
     """
+    query = query / temperature  # here, since (B, Q) is large
     positive = (query * key).sum(1, keepdim=True)  # (B, 1)
     negative = query @ queue.T  # (B, Q)
     if mask is not None:
-        negative = negative.masked_fill(mask, -math.inf)
-    logits = torch.cat([positive, negative], dim=1) / temperature
+        negative = negative.masked_fill_(mask, -math.inf)
+    logits = torch.cat([positive, negative], dim=1)
     target = torch.zeros(len(query), dtype=torch.long, device=query.device)  # the positive stands first
     return cross_entropy(logits, target)
 
 
+@_in_single_precision
 def cluster_contrast(p: Tensor, q: Tensor, temperature: float) -> Tensor:
     """Cluster loss: a cluster's column in one view should resemble its column in the other, and no other [C].
 
@@ -55,6 +71,7 @@ def negative_entropy(p: Tensor) -> Tensor:
     return torch.xlogy(mean, mean).sum() + math.log(p.shape[1])
 
 
+@_in_single_precision
 def decorrelation(x: Tensor, y: Tensor) -> Tensor:
     """How far the cross-correlation of two views' features is from the identity: `5e-5 / 32 |C - I|^2` [R].
 

@@ -133,8 +133,8 @@ class MoCo(nn.Module):
         empty = self.queue_clip == NO_CLIP
         if not self.config.mask_own_keys:
             return empty.expand(len(clips), -1)
-        own = (self.queue_clip == clips[:, None]) & (clips >= 0)[:, None]
-        return own | empty
+        nobody = min(NO_CLIP, UNKNOWN_CLIP) - 1
+        return (self.queue_clip == clips.where(clips >= 0, nobody)[:, None]) | empty
 
     @torch.no_grad()
     def _enqueue(self, keys: Tensor, clips: Tensor) -> None:

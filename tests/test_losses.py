@@ -81,3 +81,13 @@ def test_negative_entropy_of_even_and_of_collapsed_assignments():
     collapsed = torch.zeros(7, 5)
     collapsed[:, 2] = 1
     assert negative_entropy(collapsed).item() == pytest.approx(math.log(5))
+
+
+@pytest.mark.parametrize("loss", [info_nce, cluster_contrast])
+def test_half_precision_of_the_networks_does_not_reach_the_losses(loss):
+    x, y, z = (normalize(torch.rand(16, 8), dim=1) for _ in range(3))
+    arguments = (x, y, z, 0.01) if loss is info_nce else (x, y, 0.01)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(
+            loss(*arguments), loss(*(a.double() if torch.is_tensor(a) else a for a in arguments)).float()
+        )
