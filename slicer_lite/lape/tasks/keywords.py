@@ -118,6 +118,7 @@ _CHECKSUMS = {
     2: "sha256:af14739ee7dc311471de98f5f9d2c9191b18aedfe957f4a6ff791c709868ff58",
 }
 _ARXIV = "https://arxiv.org/abs/1804.03209"
+_CARD = "https://huggingface.co/datasets/google/speech_commands"
 
 
 def _task(version: int, classes: int, published: dict[str, int], published_in: str) -> Task:
@@ -148,7 +149,7 @@ def _task(version: int, classes: int, published: dict[str, int], published_in: s
 
 
 TASKS = (
-    _task(1, 12, {"test": 3081}, "the data set's own 12-class test archive"),
-    _task(2, 12, {"test": 4890}, "the data set's own 12-class test archive"),
-    _task(2, 35, {"train": 84843, "validation": 9981, "test": 11005}, _ARXIV),
+    _task(1, 12, {"test": 3081}, _CARD),
+    _task(2, 12, {"test": 4890}, _CARD),
+    _task(2, 35, {"train": 84843, "validation": 9981, "test": 11005}, f"{_CARD}, less its noise files"),
 )

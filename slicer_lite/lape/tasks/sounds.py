@@ -144,7 +144,6 @@ def _tut2018(root: Path) -> list[Row]:
 def _us8k(root: Path) -> list[Row]:
     folder = root / "UrbanSound8K"
     table = folder / "metadata" / "UrbanSound8K.csv"
-    require(table)
     listed = read_csv(table, ("slice_file_name", "fold", "class"))
     return [
         Row(folder / "audio" / f"fold{fold}" / name, label, "test", fold)
@@ -251,7 +250,7 @@ UrbanSound8K/
 """,
         split=(
             "The data set's ten folds: each is the test split once, the other nine are the train split. (Five of "
-            "its 1,297 recordings have slices in two folds; the published figures include them, so they stay.)"
+            "its 1,297 recordings have slices in two folds; the folds are the data set's, so they stay.)"
         ),
         published={"all": 8_732},
         published_in="https://urbansounddataset.weebly.com/urbansound8k.html",

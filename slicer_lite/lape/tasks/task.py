@@ -151,14 +151,20 @@ def draw(names: Iterable[str], count: int) -> set[str]:
     return set(sorted(names, key=lambda name: hashlib.sha256(name.encode()).hexdigest())[:count])
 
 
+def require(*paths: Path) -> None:
+    """Raise a FileNotFoundError that names every one of the files and folders that is missing."""
+    missing = [str(path) for path in paths if not path.exists()]
+    if missing:
+        raise FileNotFoundError(f"Missing: {', '.join(missing)}.")
+
+
 def read_lines(path: Path) -> list[str]:
     """A list file's lines, without empty ones.
 
     Raises:
         FileNotFoundError, ValueError: it is missing, or no UTF-8 text.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing.")
+    require(path)
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
@@ -172,8 +178,7 @@ def read_csv(path: Path, columns: Sequence[str], separator: str = ",") -> pd.Dat
     Raises:
         FileNotFoundError, ValueError: it is missing, or has not the columns it should have.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing.")
+    require(path)
     try:
         table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
@@ -182,13 +187,6 @@ def read_csv(path: Path, columns: Sequence[str], separator: str = ",") -> pd.Dat
     if lacking:
         raise ValueError(f"{path} lacks the column {lacking[0]!r}; it has {', '.join(table.columns)}.")
     return table
-
-
-def require(*paths: Path) -> None:
-    """Raise a FileNotFoundError that names every one of the files and folders that is missing."""
-    missing = [str(path) for path in paths if not path.exists()]
-    if missing:
-        raise FileNotFoundError(f"Missing: {', '.join(missing)}.")
 
 
 def files_below(folder: Path, suffixes: Sequence[str], depth: int) -> list[Path]:
