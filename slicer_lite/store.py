@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -52,6 +53,7 @@ class Clips:
     ):
         self._samples, self._first, self.lengths = samples, first, lengths
         self.paths, self.rows, self.split, self.skipped = tuple(paths), rows, split, tuple(skipped)
+        self._resident: torch.Tensor | None = None  # the samples once more, on a device
 
     @classmethod
     def from_waveforms(cls, waveforms: Sequence[np.ndarray]) -> Clips:
@@ -94,8 +96,21 @@ class Clips:
         Clips shorter than a window are padded with zeros on both sides; their start is 0.
         """
         begin = self._first[clips] + starts
-        # One row of this view for each sample of the store: picking rows copies whole windows at once.
+        # One row of these views for each sample of the store: picking rows copies whole windows at once.
+        if self._resident is not None:
+            return self._resident.unfold(0, WINDOW, 1)[torch.from_numpy(begin).to(self._resident.device)]
         return torch.from_numpy(np.lib.stride_tricks.sliding_window_view(self._samples, WINDOW)[begin])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole store's samples, also of clips that are only a part of it."""
+        return self._samples.nbytes
+
+    def on(self, device: torch.device) -> Clips:
+        """The same clips with a copy of the store's samples on a device, where `windows` are then cut."""
+        there = copy.copy(self)
+        there._resident = torch.from_numpy(np.array(self._samples)).to(device)
+        return there
 
     @property
     def tasks(self) -> list[str]:

@@ -41,6 +41,7 @@ from slicer_lite.weights import METHODS, WEIGHTS, Pretrained, load, save_weights
 HEALTH_EVERY = 20  # steps
 _SETTLED = 50  # steps before which a network that has just begun is not called ill
 SNAPSHOTS = 10  # weights kept along the way, at log-spaced steps
+_RESIDENT = 0.25  # of a GPU's free memory may hold the sounds
 _SAVE_SHARE = 0.02  # of the time may go into checkpoints …
 _SAVE_SECONDS = 30.0  # … but one is written at least this often
 
@@ -120,6 +121,9 @@ class Training:
         with torch.random.fork_rng(devices=[]):  # the caller's random numbers are not disturbed
             torch.manual_seed(generator(config.seed, 0, "weights").initial_seed())
             self.model = METHODS[config.method](config).to(device)
+        # Sound that takes little of a GPU's memory stays there: cutting windows then costs no time of the CPU's.
+        if device.type == "cuda" and clips.nbytes < _RESIDENT * (memory.available(device) or 0):
+            self.clips = clips.on(device)
         found = load_checkpoint(run / "checkpoints")
         if found is None:
             self.step = 0

@@ -168,3 +168,16 @@ def test_the_real_recordings_are_read_whole(recordings):
     assert len(clips.for_pretraining()) == 2270
     assert len(clips.tasks) == 9
     assert torch.isfinite(torch.from_numpy(clips[0])).all()
+
+
+def test_windows_cut_on_a_device_are_the_same():
+    clips = sl.Clips.from_waveforms(
+        [np.random.default_rng(n).uniform(-1, 1, n) for n in (100, 15_200, 40_000)]
+    )
+    which, starts = np.array([2, 0, 1, 2]), np.array([7, 0, 0, 24_800])
+    there = clips.on(torch.device("cpu"))
+    assert torch.equal(there.windows(which, starts), clips.windows(which, starts))
+    assert torch.equal(
+        there.subset(which[:1]).windows(which[:1] * 0, starts[:1]), clips.windows(which[:1], starts[:1])
+    )
+    assert clips.nbytes == 2 * 3 * 15_200 + 2 * (40_000 - 15_200)
