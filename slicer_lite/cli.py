@@ -17,13 +17,14 @@ from slicer_lite.config import PRESETS, Config
 from slicer_lite.device import choose_device
 from slicer_lite.embed import embed
 from slicer_lite.files import write_json
+from slicer_lite.lape.checkpoints import load_checkpoint, save_checkpoint
 from slicer_lite.lape.commands import Lape
 from slicer_lite.lape.report import as_text, evaluate
 from slicer_lite.run_folder import read_metrics
 from slicer_lite.sounds import make_sounds
 from slicer_lite.store import load_clips
 from slicer_lite.train import pretrain
-from slicer_lite.weights import load
+from slicer_lite.weights import load, save_weights
 
 
 @dataclass(frozen=True)
@@ -146,13 +147,75 @@ class Probe:
             print(f"All figures are in {out}")
 
 
-COMMANDS = {"make-sounds": MakeSounds, "pretrain": Pretrain, "embed": Embed, "probe": Probe, "lape": Lape}
+@dataclass(frozen=True)
+class Export:
+    """Write a trained encoder for use elsewhere; the name of the file says how."""
+
+    weights: Path
+    """A run folder, a .safetensors file, or a .ckpt file under LAPE's names."""
+    out: Path
+    """A name ending in .onnx (ONNX), .pt2 (torch.export), .ckpt (a checkpoint under LAPE's names) or
+    .safetensors (ours)."""
+    int8: bool = False
+    """ONNX only: keep the weights of the linear layers in 8 bits."""
+    debug: bool = False
+    """Show where in the code an error arose."""
+
+    def run(self) -> None:
+        from slicer_lite import export
+
+        kind = self.out.suffix
+        if kind not in EXPORTS or (self.int8 and kind != ".onnx"):
+            raise ValueError(
+                f"--out {self.out}: its name must end in {' or '.join(EXPORTS)}, and --int8 goes with .onnx only."
+            )
+        out = _new_file(self.out, kind)
+        pretrained = load_checkpoint(self.weights) if self.weights.suffix == ".ckpt" else load(self.weights)
+        if kind == ".onnx":
+            export.save_onnx(pretrained.encoder, out, self.int8)
+        elif kind == ".pt2":
+            export.save_program(pretrained.encoder, out)
+        elif kind == ".ckpt":
+            save_checkpoint(pretrained, out)
+        else:
+            save_weights(out, pretrained.network, pretrained.centroids, pretrained.config, pretrained.step)
+        print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """Is everything here that slicer-lite needs? One line each, with the remedy."""
+
+    debug: bool = False
+    """Show where in the code an error arose."""
+
+    def run(self) -> None:
+        from slicer_lite import doctor
+
+        findings = doctor.examine()
+        print(doctor.as_text(findings))
+        if any(finding.state == "broken" for finding in findings):
+            sys.exit(1)
+
+
+EXPORTS = (".onnx", ".pt2", ".ckpt", ".safetensors")
+COMMANDS = {
+    "make-sounds": MakeSounds,
+    "pretrain": Pretrain,
+    "embed": Embed,
+    "probe": Probe,
+    "lape": Lape,
+    "export": Export,
+    "doctor": Doctor,
+}
 Command = (
     Annotated[MakeSounds, tyro.conf.subcommand("make-sounds")]
     | Annotated[Pretrain, tyro.conf.subcommand("pretrain")]
     | Annotated[Embed, tyro.conf.subcommand("embed")]
     | Annotated[Probe, tyro.conf.subcommand("probe")]
     | Annotated[Lape, tyro.conf.subcommand("lape")]
+    | Annotated[Export, tyro.conf.subcommand("export")]
+    | Annotated[Doctor, tyro.conf.subcommand("doctor")]
 )
 
 
@@ -177,7 +240,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(1)
 
 
-def _parse(arguments: list[str]) -> MakeSounds | Pretrain | Embed | Probe | Lape:
+def _parse(arguments: list[str]) -> MakeSounds | Pretrain | Embed | Probe | Lape | Export | Doctor:
     """Read the command line; the preset that it names gives the defaults that its help shows."""
     flags = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes)
     name, rest = (arguments[0], arguments[1:]) if arguments else ("", [])

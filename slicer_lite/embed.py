@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from slicer_lite.config import WINDOW
@@ -25,7 +26,8 @@ def window_starts(samples: int) -> np.ndarray:
     than a window is one window, padded with zeros on both sides.
     """
     count = max(1, samples // WINDOW)
-    return np.linspace(0, max(samples - WINDOW, 0), count).round().astype(int)
+    gaps = max(count - 1, 1)
+    return (2 * np.arange(count) * max(samples - WINDOW, 0) + gaps) // (2 * gaps)  # rounded
 
 
 def embed(
@@ -59,6 +61,39 @@ def embed(
         return mean_over_windows(embedding, clips, encoder.mean.device, batch_size, progress)
     finally:
         encoder.train(was_training)
+
+
+class Embedder(nn.Module):
+    """`embed` as one module of tensor operations: what is exported and shared.
+
+    Shape: `(B, S)` float waveforms in [-1, 1] at 16 kHz, of any length -> `(B, dim)`. All windows of a batch are
+    in memory at once: for long clips `embed` is the frugal one.
+    """
+
+    def __init__(self, encoder: Encoder):
+        super().__init__()
+        self.encoder = encoder
+        self.logmel = LogMel()
+
+    def frames(self, waveform: Tensor) -> Tensor:
+        """Frame embeddings of each window: `(B, S)` -> `(B, windows, 12, dim)`."""
+        batch, samples = waveform.shape
+        # The rule of `window_starts`, written so that one exported program serves every length: were the count
+        # of windows a function of the shape, torch.export would take one window and several for two programs.
+        count: Any = (torch.tensor(samples) // WINDOW).clamp(min=1).item()
+        torch._check(count >= 1)
+        gaps, last = torch.sym_max(count - 1, 1), torch.sym_max(samples - WINDOW, 0)
+        starts = (2 * torch.arange(count, device=waveform.device) * last + gaps) // (2 * gaps)
+        before = torch.sym_max(WINDOW - samples, 0) // 2  # zeros before a clip that is shorter than a window
+        place = starts[:, None] + torch.arange(WINDOW, device=waveform.device) - before
+        inside = (place >= 0) & (place < samples)
+        windows = waveform[:, place.clamp(0, samples - 1)] * inside  # (B, windows, 15200)
+        lms = self.logmel.windows(windows.reshape(batch * count, WINDOW))
+        return self.encoder(self.encoder.standardise(lms)).unflatten(0, (batch, count))
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        frames = self.frames(waveform)  # (B, windows, 12, dim)
+        return (frames.amax(2) + frames.mean(2)).mean(1)  # `Encoder.pool`, then the mean over windows
 
 
 def mel_statistics(clips: Clips | Sequence[np.ndarray], progress: bool = False) -> np.ndarray:

@@ -87,6 +87,9 @@ class Encoder(nn.Module):
                 name = name.replace(f"{old}.", f"features.{number}.")
             if not name.endswith("num_batches_tracked"):
                 renamed[name] = value.detach().clone().float()
+        lacking = {"features.0.0.weight", "fc.0.weight"} - set(renamed)
+        if lacking:
+            raise ValueError(f"Not an AudioNTT encoder: missing {sorted(lacking)}.")
         channels, rows = renamed["features.0.0.weight"].shape[0], renamed["fc.0.weight"].shape
         encoder = cls(n_mels=8 * rows[1] // channels, channels=channels, dim=rows[0])
         missing, unexpected = encoder.load_state_dict(renamed, strict=False)

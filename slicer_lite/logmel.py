@@ -6,12 +6,15 @@ import torch
 import torchaudio.functional
 from torch import Tensor, nn
 
-from slicer_lite.config import F_MAX, F_MIN, HOP, N_FFT, N_MELS, SAMPLE_RATE
+from slicer_lite.config import F_MAX, F_MIN, FRAMES, HOP, N_FFT, N_MELS, SAMPLE_RATE
 
 FLOOR = torch.finfo(torch.float32).eps  # 1.19e-7, added before the logarithm [R]
 _CHUNK = (
     8  # clips transformed at once: their frames stay in the processor's cache (measured: 2x a whole batch)
 )
+
+
+_BLOCK = 32  # samples: the largest block of which a frame and a hop are both multiples
 
 
 class LogMel(nn.Module):
@@ -48,12 +51,33 @@ class LogMel(nn.Module):
         chunks = waveform.split(_CHUNK if waveform.device.type == "cpu" else len(waveform) or 1)
         return torch.cat([self._spectrogram(chunk) for chunk in chunks])
 
+    def windows(self, waveform: Tensor) -> Tensor:
+        """The same of whole windows, `(N, 15200)` -> `(N, 1, 64, 96)`, for export.
+
+        Frames and windows alike begin at multiples of 32 samples, so frames are gathered from blocks of 32: the
+        table of places in an exported file is then a thirtieth of what `unfold` puts there.
+        """
+        blocks = _padded(waveform).unflatten(1, (-1, _BLOCK))  # (N, 507, 32)
+        hops, rows = (
+            torch.arange(FRAMES, device=waveform.device),
+            torch.arange(N_FFT // _BLOCK, device=waveform.device),
+        )
+        frames = blocks[:, HOP // _BLOCK * hops[:, None] + rows].flatten(2)  # (N, 96, 1024)
+        return self._log_mel(frames)
+
     def _spectrogram(self, waveform: Tensor) -> Tensor:
         # Half precision has too few digits for the quiet bands, so autocast is off here.
         with torch.autocast(waveform.device.type, enabled=False):
-            padded = nn.functional.pad(waveform.float(), (N_FFT // 2, N_FFT // 2), mode="reflect")
-            frames = padded.unfold(1, N_FFT, HOP) * self.window  # (B, T, 1024)
-            real, imaginary = torch.view_as_real(torch.fft.rfft(frames)).unbind(-1)  # (B, T, 513) each
-            power = torch.addcmul(real.square(), imaginary, imaginary)
-            mel = power @ self.bands  # (B, T, 64)
-            return mel.add_(FLOOR).log_().transpose(1, 2).unsqueeze(1)  # (B, 1, 64, T)
+            return self._log_mel(_padded(waveform.float()).unfold(1, N_FFT, HOP))  # (B, T, 1024) frames
+
+    def _log_mel(self, frames: Tensor) -> Tensor:
+        real, imaginary = torch.view_as_real(torch.fft.rfft(frames * self.window)).unbind(
+            -1
+        )  # (B, T, 513) each
+        power = torch.addcmul(real.square(), imaginary, imaginary)
+        mel = power @ self.bands  # (B, T, 64)
+        return mel.add_(FLOOR).log_().transpose(1, 2).unsqueeze(1)  # (B, 1, 64, T)
+
+
+def _padded(waveform: Tensor) -> Tensor:
+    return nn.functional.pad(waveform, (N_FFT // 2, N_FFT // 2), mode="reflect")

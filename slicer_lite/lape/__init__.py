@@ -1,7 +1,21 @@
 """LAPE: its tasks, linear probes on frozen embeddings, the baselines beside them, and their results."""
 
+from slicer_lite.lape.checkpoints import from_lape, load_checkpoint, save_checkpoint, to_lape
 from slicer_lite.lape.probe import Accuracy, cross_validate, linear_probe, majority
 from slicer_lite.lape.report import evaluate, features
 from slicer_lite.lape.tasks import TASKS, Task
 
-__all__ = ["TASKS", "Accuracy", "Task", "cross_validate", "evaluate", "features", "linear_probe", "majority"]
+__all__ = [
+    "TASKS",
+    "Accuracy",
+    "Task",
+    "cross_validate",
+    "evaluate",
+    "features",
+    "from_lape",
+    "linear_probe",
+    "load_checkpoint",
+    "majority",
+    "save_checkpoint",
+    "to_lape",
+]

@@ -1,0 +1,149 @@
+"""The Hugging Face hub's way with models: `save_pretrained`, `from_pretrained`, `push_to_hub`.
+
+    from slicer_lite.hub import HubModel
+
+    HubModel.of(sl.load("runs/first")).push_to_hub("my-name/my-slicer")
+    model = HubModel.from_pretrained("my-name/my-slicer")  # or a local folder
+    embeddings = model(waveforms)  # (B, S) float32 at 16 kHz -> (B, dim)
+
+Needs the optional package huggingface_hub (extra `hub`), so `import slicer_lite` leaves this module alone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from slicer_lite import __version__
+from slicer_lite.config import Config
+from slicer_lite.embed import Embedder
+from slicer_lite.moco import Network
+from slicer_lite.weights import Pretrained, load, save_weights
+
+try:
+    from huggingface_hub import ModelCard, ModelHubMixin, hf_hub_download
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "slicer_lite.hub needs huggingface_hub: pip install 'slicer-lite[hub]'.", name=error.name
+    ) from None
+
+MODEL = "model.safetensors"  # the hub's name for it
+_CARD = """\
+---
+{{ card_data }}
+---
+
+# Audio encoder
+
+An AudioNTT-2020 encoder pre-trained without labels by slicer-lite {{ version }}, a package for
+[SLICER]({{ paper_url }}) (Seth, Ghosh, Umesh, Manocha, ICASSP 2023): method `{{ config.method }}`, {{ step }} steps
+of {{ config.batch_size }} clips. It turns 16 kHz mono
+sound of any length into one embedding of {{ config.dim }} numbers, the mean over windows of 0.95 s.
+
+```python
+from slicer_lite.hub import HubModel  # pip install 'slicer-lite[hub]'
+
+model = HubModel.from_pretrained("{{ repo_id | default("user/name", true) }}")
+embeddings = model(waveforms)  # (clips, samples) float32 in [-1, 1] at 16 kHz -> (clips, {{ config.dim }})
+```
+
+The file holds the student's encoder and both heads, the mean ({{ "%.2f" | format(mean) }}) and the deviation
+({{ "%.2f" | format(deviation) }}) of the training data's log-mels, and k-mix's centroids where it used them. It is
+safetensors: loading it runs no code.
+
+## Training data
+
+{{ training_data | default("Not stated by whoever made this file: ask before you rely on it.", true) }}
+
+## Results
+
+{{ results | default("Not stated. `slicer-lite probe` measures linear-probe accuracy on labelled clips.", true) }}
+
+## Limits
+
+It hears 60 to 7,800 Hz and nothing of how the windows of a clip follow each other. What it can tell apart depends
+on the sounds that it was trained on; it was not tested for uses in which a mistake harms somebody.
+
+## Settings
+
+| setting | value |
+|---|---|
+{%- for name, value in config.items() %}
+| `{{ name }}` | {{ value }} |
+{%- endfor %}
+"""
+
+
+class HubModel(
+    Embedder,
+    ModelHubMixin,
+    library_name="slicer-lite",
+    paper_url="https://arxiv.org/abs/2211.01519",
+    license="mit",
+    pipeline_tag="feature-extraction",
+    tags=["audio", "self-supervised-learning"],
+    model_card_template=_CARD,
+):
+    """A trained model with the hub's methods; called on waveforms `(B, S)` it gives embeddings `(B, dim)`.
+
+    On the hub it is two files and a card: `model.safetensors`, which is what `slicer_lite.load` reads and holds
+    everything, and `config.json`, the settings once more for people and for the hub. The library's mixin for
+    PyTorch is not used, since it falls back to pickled weights and would store the encoder without its description.
+    """
+
+    def __init__(self, config: Config, network: Network, centroids: Tensor | None = None, step: int = 0):
+        super().__init__(network.encoder)
+        self.pretrained = Pretrained(network, centroids, config, step)
+        self.eval()
+
+    @classmethod
+    def of(cls, pretrained: Pretrained) -> HubModel:
+        """The model of `slicer_lite.load` or `slicer_lite.pretrain`; it is shared, not copied."""
+        return cls(pretrained.config, pretrained.network, pretrained.centroids, pretrained.step)
+
+    def generate_model_card(self, *arguments: Any, **about: Any) -> ModelCard:
+        """The card that `save_pretrained` and `push_to_hub` write.
+
+        Args:
+            about: of `model_card_kwargs`: `training_data`, `results` and `repo_id`, each a text.
+        """
+        own = self.pretrained
+        known = {
+            "version": __version__,
+            "config": own.config.to_dict(),
+            "step": f"{own.step:,}",
+            "mean": own.encoder.mean.item(),
+            "deviation": own.encoder.deviation.item(),
+        }
+        return super().generate_model_card(*arguments, **{**known, **about})
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        own = self.pretrained
+        save_weights(save_directory / MODEL, own.network, own.centroids, own.config, own.step)
+
+    @classmethod
+    def _from_pretrained(
+        cls,
+        *,
+        model_id: str,
+        revision: str | None,
+        cache_dir: str | Path | None,
+        force_download: bool,
+        local_files_only: bool,
+        token: str | bool | None,
+        **unused: Any,
+    ) -> HubModel:
+        """Find `model.safetensors` in a folder or on the hub. The settings are read from it, not from config.json."""
+        folder = Path(model_id)
+        if folder.is_dir():
+            path = folder / MODEL if (folder / MODEL).exists() else folder  # or a run folder
+        else:
+            path = Path(
+                hf_hub_download(
+                    model_id, MODEL, revision=revision, cache_dir=cache_dir,
+                    force_download=force_download, local_files_only=local_files_only, token=token,
+                )
+            )  # fmt: skip
+        return cls.of(load(path))

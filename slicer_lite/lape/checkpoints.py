@@ -1,0 +1,165 @@
+"""Checkpoints under the released toolkit's names, so that its users can come and go.
+
+LAPE trains with PyTorch Lightning: a file of `torch.save` whose entry `state_dict` holds the student as
+`encoder_q.…`, the teacher as `encoder_k.…`, and the queue [R].
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from slicer_lite.config import Config
+from slicer_lite.encoder import Encoder
+from slicer_lite.files import write_durably
+from slicer_lite.slicer import Network
+from slicer_lite.weights import Pretrained
+
+_STUDENT = "encoder_q."
+_NAMES = {
+    **{f"encoder.features.{block}.": f"encoder.features_{block + 1}." for block in range(3)},
+    "encoder.fc.": "encoder.fc.",
+    "instance_head.": "instance_projector.",
+    "cluster_head.": "cluster_projector.",
+}
+_OURS = "slicer-lite"  # beside `state_dict`: what the released names have no place for
+
+
+def to_lape(pretrained: Pretrained) -> dict[str, Tensor]:
+    """The student's weights under LAPE's names: `encoder_q.encoder.features_1.0.weight` and so on.
+
+    Raises:
+        ValueError: it was trained by another method than SLICER.
+    """
+    if pretrained.config.method != "slicer":
+        raise ValueError(
+            f"method = {pretrained.config.method!r}: only SLICER's networks have names in LAPE here."
+        )
+    named = {}
+    for ours, value in pretrained.network.state_dict().items():
+        for begin, theirs in _NAMES.items():
+            if ours.startswith(begin):
+                named[f"{_STUDENT}{theirs}{ours.removeprefix(begin)}"] = value.detach().cpu().contiguous()
+    return named
+
+
+def from_lape(state: Mapping[str, Tensor], mean: float = 0.0, deviation: float = 1.0) -> Pretrained:
+    """Encoder and both heads of a SLICER state dict under LAPE's names.
+
+    Args:
+        state: the entry `state_dict` of a checkpoint; the teacher and the queue in it are not read.
+        mean, deviation: of the log-mels that it was trained on. LAPE stores none; 0 and 1 give the encoder
+            unstandardised log-mels, as LAPE's own downstream script does [R].
+
+    Raises:
+        ValueError: names or shapes are not those of SLICER in LAPE. For an encoder alone, as BYOL-A and DeLoRes
+            leave it, see `Encoder.from_audiontt`.
+    """
+    student = {k.removeprefix(_STUDENT): v for k, v in state.items() if k.startswith(_STUDENT)}
+    heads: dict[str, Tensor] = {}
+    for ours, theirs in _NAMES.items():
+        if not ours.startswith("encoder."):
+            heads |= {
+                ours + k.removeprefix(theirs): v.float() for k, v in student.items() if k.startswith(theirs)
+            }
+    needed = ("instance_head.weight", "cluster_head.0.weight", "cluster_head.2.weight")
+    missing = [name for name in needed if name not in heads]
+    if missing:
+        raise ValueError(
+            f"No SLICER student is among the keys, which begin {sorted(state)[:3]}: missing {', '.join(missing)}."
+        )
+    with torch.random.fork_rng(devices=[]):  # the caller's random numbers are not disturbed
+        return _assembled(student, heads, mean, deviation)
+
+
+def _assembled(
+    student: Mapping[str, Tensor], heads: dict[str, Tensor], mean: float, deviation: float
+) -> Pretrained:
+    encoder = Encoder.from_audiontt({k: v for k, v in student.items() if k.startswith("encoder.")})
+    channels = encoder.features[0][0].out_channels  # type: ignore[index]
+    config = Config(
+        channels=channels, dim=encoder.dim,
+        projection_dim=len(heads["instance_head.weight"]), clusters=len(heads["cluster_head.2.weight"]),
+    )  # fmt: skip
+    encoder.mean.fill_(mean)
+    encoder.deviation.fill_(deviation)
+    network = Network(config)
+    whole = heads | {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
+    try:
+        network.load_state_dict(whole)
+    except RuntimeError as error:
+        raise ValueError(f"The heads do not fit the encoder: {error}") from None
+    return Pretrained(network.eval().requires_grad_(False), None, config, 0)
+
+
+def save_checkpoint(pretrained: Pretrained, path: str | Path) -> None:
+    """Write `to_lape(pretrained)` as LAPE reads it, a `torch.save` of `{"state_dict": …}`; replaces the file.
+
+    Beside it, under a key of its own, stand settings, step, statistics and centroids, so that `load_checkpoint`
+    gives back everything.
+    """
+    encoder, centroids = pretrained.encoder, pretrained.centroids
+    ours = {
+        "config": pretrained.config.to_dict(),
+        "step": pretrained.step,
+        "mean": encoder.mean.item(),
+        "deviation": encoder.deviation.item(),
+        "centroids": None if centroids is None else centroids.cpu(),
+    }
+    content = io.BytesIO()
+    torch.save({"state_dict": to_lape(pretrained), _OURS: ours}, content)
+    write_durably(Path(path).expanduser(), content.getvalue())
+
+
+def load_checkpoint(
+    path: str | Path, mean: float | None = None, deviation: float | None = None
+) -> Pretrained:
+    """Read a checkpoint under LAPE's names, written by LAPE or by `save_checkpoint`.
+
+    Nothing but tensors and plain values is ever unpickled.
+
+    Args:
+        path: a `.ckpt` or `.pt` file.
+        mean, deviation: see `from_lape`; by default those in the file, if it has them.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no checkpoint, holds other objects than tensors, or another model.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: give a checkpoint file.")
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")  # said better below
+            content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise ValueError(
+            f"{path} cannot be read without running code that it may hold ({str(error).splitlines()[0]}). Lightning "
+            "puts settings and classes beside the weights. Where you trust the file, keep its weights only: "
+            f"import torch; c = torch.load({str(path)!r}, weights_only=False); "
+            f"torch.save({{'state_dict': c['state_dict']}}, 'weights.ckpt')."
+        ) from None
+    if not isinstance(content, dict) or not isinstance(content.get("state_dict", content), dict):
+        raise ValueError(f"{path} holds no state dict but {type(content).__name__}.")
+    state, ours = content.get("state_dict", content), content.get(_OURS, {})
+    state = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    try:
+        found = from_lape(
+            state,
+            ours.get("mean", 0.0) if mean is None else mean,
+            ours.get("deviation", 1.0) if deviation is None else deviation,
+        )
+        if ours:
+            found.config = Config().replace(**ours["config"])
+            found.step, found.centroids = int(ours["step"]), ours["centroids"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: {error}") from None
+    return found

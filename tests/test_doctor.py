@@ -1,0 +1,80 @@
+"""The doctor: one line each, and a remedy wherever something is missing."""
+
+import shutil
+from collections import namedtuple
+
+import pytest
+
+from slicer_lite import doctor
+from slicer_lite.cli import main
+
+
+def found(what):
+    return next(finding for finding in doctor.examine() if finding.what == what)
+
+
+def test_one_line_for_each_thing(capsys):
+    main(["doctor"])
+    lines = capsys.readouterr().out.splitlines()
+    kinds = ["python", "versions", "device", "bf16", "processors", "audio", "disk"]
+    kinds += [f"extra {name}" for name in doctor.EXTRAS] + ["browser"]
+    assert len(lines) == len(kinds)
+    for kind, line in zip(kinds, lines, strict=True):
+        assert line[6:].startswith(kind)
+        assert line.startswith(("ok", "note"))
+
+
+def test_what_reads_no_mp3_is_broken(monkeypatch, capsys):
+    monkeypatch.setattr("soundfile.available_formats", lambda: {"WAV": "", "FLAC": "", "OGG": ""})
+    with pytest.raises(SystemExit) as ended:
+        main(["doctor"])
+    assert ended.value.code == 1
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("BAD")]
+    assert ".mp3" in line
+    assert "Remedy: pip install --upgrade soundfile" in line
+
+
+def test_a_full_disk_is_noted(monkeypatch, tmp_path):
+    monkeypatch.setenv("SLICER_LITE_CACHE", str(tmp_path / "not" / "there"))
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**11, 10**11 - 10**9, 10**9))
+    disk = found("disk")
+    assert disk.state == "note"
+    assert "1.0 GB free" in disk.found
+    assert str(tmp_path) in disk.found
+    assert "SLICER_LITE_CACHE" in disk.remedy
+    assert not (tmp_path / "not").exists()
+
+
+def test_a_missing_extra_is_named(monkeypatch):
+    monkeypatch.setattr(doctor, "_installed", lambda name: name != "umap-learn")
+    extra = found("extra notebooks")
+    assert (extra.state, extra.found) == ("note", "missing umap-learn")
+    assert "pip install 'slicer-lite[notebooks]'" in extra.remedy
+    monkeypatch.setattr(doctor, "_installed", lambda name: True)
+    assert found("extra notebooks").found == "complete"
+
+
+def test_an_extra_that_the_installed_version_lacks(monkeypatch):
+    monkeypatch.setattr(doctor, "EXTRAS", ("choir",))
+    assert found("extra choir").remedy == "install slicer-lite anew"
+
+
+def test_another_python_is_broken(monkeypatch):
+    monkeypatch.setattr("sys.version_info", (3, 10, 0, "final", 0))
+    assert found("python").remedy == "use Python 3.11 to 3.13"
+
+
+def test_no_browser_is_noted(monkeypatch):
+    monkeypatch.setattr(doctor, "find_browser", lambda: None)
+    assert "playwright install chromium" in found("browser").remedy
+
+
+def test_a_look_that_fails_is_a_finding(monkeypatch):
+    def fail(name="auto"):
+        raise RuntimeError("driver too old")
+
+    monkeypatch.setattr(doctor, "choose_device", fail)
+    device = found("device")
+    assert device.state == "broken"
+    assert "driver too old" in device.found
