@@ -11,7 +11,9 @@ from torch.nn.functional import normalize
 
 # Where a number becomes a warning; all [ours], seen in runs that were broken on purpose.
 _FEW_CLUSTERS = 0.1  # share of clusters in use
-_LOW_RANK = 0.02  # RankMe as a share of the largest possible
+_LOW_ENTROPY = 0.5  # of the clusters' use, as a share of the largest possible
+_LOW_RANK = 0.02  # RankMe as a share of the largest possible …
+_FEW_DIMENSIONS = 3  # … and in any case: small healthy networks have 4 and more, collapsed ones 1 to 2
 _DRIFT = 1.0  # teacher's distance from the student, relative to the student's size
 _WAITING = 0.25  # share of the time spent on waiting for clips; from a local disk it is below 0.01
 
@@ -85,8 +87,13 @@ def diagnose(health: Mapping[str, float]) -> list[str]:
             f"Cluster collapse: only {used:.0%} of the clusters are any clip's first choice. "
             "Raise entropy_weight, or lower learning_rate."
         )
+    elif health.get("cluster_entropy", 1.0) < _LOW_ENTROPY:
+        said.append(
+            "Cluster collapse: a few clusters have nearly all clips; the entropy of their use is "
+            f"{health['cluster_entropy']:.0%} of the largest. Raise entropy_weight, or lower learning_rate."
+        )
     rank, largest = health.get("rank"), health.get("largest_rank")
-    if rank is not None and largest and rank / largest < _LOW_RANK:
+    if rank is not None and largest and rank < max(_LOW_RANK * largest, _FEW_DIMENSIONS):
         said.append(
             f"Dimensional collapse: the embeddings fill about {rank:.0f} of {largest:.0f} dimensions. "
             "Lower learning_rate, or raise instance_weight."

@@ -1,12 +1,16 @@
 """Each illness is provoked and recognised; the healthy are left in peace."""
 
 import math
+import time
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.functional import normalize
 
+import slicer_lite as sl
 from slicer_lite import health
+from slicer_lite.store import Clips
 
 
 def test_clusters_all_alike_and_all_in_one():
@@ -51,6 +55,10 @@ def test_drift_is_relative_distance():
     ("numbers", "said"),
     [
         ({"clusters_used": 0.02}, "Cluster collapse: only 2% of the clusters"),
+        ({"clusters_used": 0.5, "cluster_entropy": 0.2}, "Cluster collapse: a few clusters have nearly all"),
+        ({"rank": 4.0, "largest_rank": 256.0}, "Dimensional collapse: the embeddings fill about 4 of 256"),
+        ({"rank": 2.0, "largest_rank": 16.0}, "Dimensional collapse: the embeddings fill about 2 of 16"),
+        ({"waiting": 0.62}, "Stalled loader: 62% of the time"),
         ({"rank": 2.0, "largest_rank": 256.0}, "Dimensional collapse: the embeddings fill about 2 of 256"),
         ({"drift": 3.0}, "The teacher has lost the student"),
     ],
@@ -65,3 +73,72 @@ def test_health_is_silence():
     assert health.diagnose(well) == []
     assert health.diagnose({"total": 3.0}) == []
     assert math.isfinite(health.rank_me(torch.zeros(4, 4)))
+
+
+# --- Runs that are made ill on purpose --------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def varied():
+    """64 tones of different pitch, decay and noise."""
+    rng, seconds = np.random.default_rng(0), np.arange(20_000) / 16_000
+    waveforms = []
+    for _ in range(64):
+        tone = (
+            0.3 * np.sin(2 * np.pi * rng.uniform(200, 3000) * seconds) * np.exp(-rng.uniform(0, 3) * seconds)
+        )
+        noise = rng.uniform(0.005, 0.1) * rng.standard_normal(len(seconds))
+        waveforms.append((tone + noise).clip(-1, 1))
+    return sl.Clips.from_waveforms(waveforms)
+
+
+@pytest.fixture
+def little(minute):
+    return minute.replace(clusters=16, batch_size=16, schedule="constant", warmup=0.0, steps=60)
+
+
+CLUSTERS_ONLY = {"instance_weight": 0.0}
+ILL = {
+    "healthy": ({}, set()),
+    "weights decay to nothing": (
+        {**CLUSTERS_ONLY, "weight_decay": 50.0},
+        {"Cluster collapse", "The teacher has lost the student"},
+    ),
+    "huge steps, a teacher that copies": (
+        {**CLUSTERS_ONLY, "learning_rate": 0.1, "teacher_momentum": 0.0},
+        {"Dimensional collapse"},
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ILL)
+def test_training_says_what_has_collapsed(varied, little, tmp_path, capsys, case):
+    changes, expected = ILL[case]
+    sl.pretrain(little.replace(**changes), varied, tmp_path / "run", progress=False)
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("step 60: ")]
+    assert {line.removeprefix("step 60: ").partition(":")[0] for line in said} == expected
+
+
+def test_training_says_that_the_loader_has_stalled(varied, little, tmp_path, capsys, monkeypatch):
+    clock = iter(range(10**9))
+    now = [0.0]
+    real = Clips.windows
+
+    def tick():  # every look at the clock takes a moment
+        now[0] += 0.001 * (next(clock) > 0)
+        return now[0]
+
+    def slow(clips, *arguments):
+        if seen and seen[-1]["step"] >= 40:
+            now[0] += 5.0  # seconds: the disk has fallen asleep
+        return real(clips, *arguments)
+
+    seen = []
+    monkeypatch.setattr(time, "perf_counter", tick)
+    monkeypatch.setattr(Clips, "windows", slow)
+    sl.pretrain(little, varied, tmp_path / "run", progress=False, on_step=seen.append)
+    said = [line for line in capsys.readouterr().out.splitlines() if "Stalled loader" in line]
+    assert len(said) == 1
+    assert said[0].startswith("step 60: Stalled loader: 100% of the time goes into waiting for clips")
+    assert max(line["waiting"] for line in seen[:40]) < 0.5 < seen[-1]["waiting"]

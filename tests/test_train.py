@@ -303,15 +303,23 @@ def test_when_the_disk_is_full_the_run_stops_and_the_previous_checkpoint_stays(
     assert sl.pretrain(minute, clips, run, progress=False).step == 12
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(clips, tmp_path, minute):
-    config = minute.replace(optimizer="sgd", learning_rate=1e30, schedule="constant", warmup=0.0)
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(
+    clips, tmp_path, minute, monkeypatch
+):
+    monkeypatch.setattr(train, "_SAVE_SECONDS", 0.0)  # a checkpoint after every step
+    config = minute.replace(optimizer="sgd", learning_rate=3.0, schedule="constant", warmup=0.0, steps=50)
+    parts = r"total = \S+, instance = \S+, cluster = \S+, entropy = \S+"
     with pytest.raises(
-        FloatingPointError,
-        match=r"Step \d+: (total = (nan|inf)|the weights are not finite).*Lower learning_rate",
-    ):
+        FloatingPointError, match=rf"Step \d+: ({parts}|the weights are not finite)\. .*Lower learning_rate"
+    ) as ended:
         sl.pretrain(config, clips, tmp_path / "run", progress=False)
-    found = load_checkpoint(tmp_path / "run" / "checkpoints")
-    assert found is None or all(torch.isfinite(t).all() for t in found[1].values() if t.is_floating_point())
+    step, state = load_checkpoint(tmp_path / "run" / "checkpoints")
+    failed = int(re.match(r"Step (\d+)", str(ended.value))[1])
+    assert 1 <= failed - step <= 2
+    assert f"The last good state, of step {step}, is in {tmp_path / 'run' / 'checkpoints'}" in str(
+        ended.value
+    )
+    assert all(torch.isfinite(t).all() for t in state.values() if t.is_floating_point())
 
 
 def test_order_visits_every_clip_once_a_pass():
