@@ -1,0 +1,66 @@
+"""A GPU computes what the CPU does. Skipped where there is none."""
+
+import pytest
+import torch
+
+import slicer_lite as sl
+from slicer_lite.run_folder import read_metrics
+from slicer_lite.slicer import SLICER
+from slicer_lite.views import TwoViews
+
+
+@pytest.fixture(scope="module")
+def gpu():
+    if torch.cuda.is_available():
+        with torch.backends.cudnn.flags(
+            allow_tf32=False
+        ):  # which rounds the inputs of convolutions to 10 bits
+            yield torch.device("cuda")
+    elif torch.backends.mps.is_available():
+        yield torch.device("mps")
+    else:
+        pytest.skip("there is no GPU")
+
+
+def test_views_are_those_of_the_cpu(gpu, minute):
+    config = minute.replace(mixing="kmix")
+    here = TwoViews(config, -5.0, 4.0, torch.randn(4, 64))
+    there = TwoViews(config, -5.0, 4.0, here.mixer.centroids).to(gpu)
+    for step in range(3):  # the memory fills and wraps round
+        waveform = (3000 * torch.randn(16, 15_200)).to(torch.int16)
+        inputs, inputs_there = here.inputs(waveform), there.inputs(waveform.to(gpu))
+        torch.testing.assert_close(inputs_there.cpu(), inputs, rtol=0, atol=1e-3)
+        for ours, theirs in zip(here(inputs, 0, step), there(inputs.to(gpu), 0, step), strict=True):
+            torch.testing.assert_close(theirs.cpu(), ours, rtol=0, atol=1e-3)
+
+
+def test_losses_gradients_teacher_and_queue_are_those_of_the_cpu(gpu, minute):
+    here = SLICER(minute.replace(dropout=0.0))
+    there = SLICER(minute.replace(dropout=0.0)).to(gpu)
+    there.load_state_dict(here.state_dict())
+    for step in range(3):
+        view1, view2 = torch.randn(2, 16, 1, 64, 96).unbind(0)
+        ids = torch.arange(16) + 16 * step
+        for model, place in ((here, "cpu"), (there, gpu)):
+            model.zero_grad()
+            model.loss(view1.to(place), view2.to(place), ids.to(place))["total"].backward()
+    for (name, ours), theirs in zip(here.named_parameters(), there.parameters(), strict=True):
+        if ours.grad is not None:
+            torch.testing.assert_close(theirs.grad.cpu(), ours.grad, rtol=1e-3, atol=1e-4, msg=name)
+    for (name, ours), theirs in zip(here.state_dict().items(), there.state_dict().values(), strict=True):
+        torch.testing.assert_close(theirs.cpu(), ours, rtol=1e-4, atol=1e-4, msg=name)
+
+
+def test_a_stopped_run_goes_on(gpu, minute, tones, tmp_path):
+    def stop_after_5(metrics):
+        if metrics["step"] == 5:
+            raise KeyboardInterrupt
+
+    clips = sl.load_clips(tones, progress=False)
+    settings = {"device": gpu.type, "progress": False}
+    with pytest.raises(KeyboardInterrupt):
+        sl.pretrain(minute, clips, tmp_path / "stopped", on_step=stop_after_5, **settings)
+    sl.pretrain(minute, clips, tmp_path / "stopped", **settings)
+    sl.pretrain(minute, clips, tmp_path / "whole", **settings)
+    losses = [[m["total"] for m in read_metrics(tmp_path / name)] for name in ("stopped", "whole")]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
