@@ -17,6 +17,7 @@ from slicer_lite.logmel import LogMel
 from slicer_lite.store import Clips, check_waveforms, load_clips
 
 BATCH = 256  # windows embedded at once
+Feature = Callable[[Tensor], Tensor]  # of log-mels: (B, 1, 64, 96) -> (B, D)
 
 
 def window_starts(samples: int) -> np.ndarray:
@@ -51,14 +52,10 @@ def embed(
     Returns:
         `(N, dim)` float32.
     """
-
-    def embedding(lms: Tensor) -> Tensor:
-        return Encoder.pool(encoder(encoder.standardise(lms)))
-
     was_training = encoder.training
     encoder.eval()
     try:
-        return mean_over_windows(embedding, clips, encoder.mean.device, batch_size, progress)
+        return mean_over_windows(embedding_by(encoder), clips, encoder.mean.device, batch_size, progress)
     finally:
         encoder.train(was_training)
 
@@ -96,54 +93,79 @@ class Embedder(nn.Module):
         return (frames.amax(2) + frames.mean(2)).mean(1)  # `Encoder.pool`, then the mean over windows
 
 
+def embedding_by(encoder: Encoder) -> Feature:
+    """The embedding of single windows, from log-mels that are not standardised yet: `(B, dim)`."""
+    return lambda lms: Encoder.pool(encoder(encoder.standardise(lms)))
+
+
 def mel_statistics(clips: Clips | Sequence[np.ndarray], progress: bool = False) -> np.ndarray:
     """The simplest baseline: mean and deviation over time of each log-mel band, averaged over windows.
 
     Returns:
         `(N, 128)` float32: 64 means, then 64 deviations.
     """
-
-    def statistics(lms: Tensor) -> Tensor:
-        bands = lms.squeeze(1)  # (B, F, T)
-        return torch.cat([bands.mean(-1), bands.std(-1, correction=0)], dim=1)
-
-    return mean_over_windows(statistics, clips, torch.device("cpu"), BATCH, progress)
+    return mean_over_windows(mel_statistics_of, clips, torch.device("cpu"), BATCH, progress)
 
 
-@torch.no_grad()
+def mel_statistics_of(lms: Tensor) -> Tensor:
+    """Mean and deviation over time of each band of single windows: `(B, 128)`."""
+    bands = lms.squeeze(1)  # (B, F, T)
+    return torch.cat([bands.mean(-1), bands.std(-1, correction=0)], dim=1)
+
+
 def mean_over_windows(
-    feature: Callable[[Tensor], Tensor],
+    feature: Feature,
     clips: Clips | str | Path | Sequence[np.ndarray],
     device: torch.device,
     batch_size: int = BATCH,
     progress: bool = False,
 ) -> np.ndarray:
-    """Apply a function of log-mels `(B, 1, 64, 96) -> (B, D)` to every window and average within clips.
-
-    Windows of all clips are batched together, so a mixture of lengths costs no more than equal ones.
-    """
+    """Apply a feature to every window and average within clips."""
     if isinstance(clips, str | Path):
         clips = load_clips(clips)
-    if isinstance(clips, Clips):
-        lengths = clips.lengths.tolist()
-    else:
+    if not isinstance(clips, Clips):
         clips = check_waveforms(clips)
-        lengths = [len(clip) for clip in clips]
-    starts = [window_starts(length) for length in lengths]
-    owner = np.repeat(np.arange(len(starts)), [len(s) for s in starts])
-    logmel = LogMel().to(device)
     total: np.ndarray | None = None
+    windows = np.zeros((len(clips), 1))
+    for owner, features in over_windows(feature, clips, device, batch_size, progress):
+        if total is None:
+            total = np.zeros((len(clips), features.shape[1]), dtype=np.float64)
+        np.add.at(total, owner, features)
+        np.add.at(windows, owner, 1)
+    assert total is not None  # there is at least one clip, and each has at least one window
+    return (total / windows).astype(np.float32)
+
+
+@torch.no_grad()
+def over_windows(
+    feature: Feature,
+    clips: Clips | Sequence[np.ndarray],
+    device: torch.device,
+    batch_size: int = BATCH,
+    progress: bool = False,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Apply a feature to every window of every clip, in order.
+
+    Windows of all clips are batched together, so a mixture of lengths costs no more than equal ones.
+
+    Yields:
+        Which clip each window is of, `(B,)`, and its features, `(B, D)` float32.
+    """
+    owner, starts = windows_of(clips)
+    logmel = LogMel().to(device)
     bar = tqdm(total=len(owner), desc="embedding", unit="window", disable=not progress, leave=False)
     with bar:
-        for at, waveform in enumerate(_batches(clips, owner, np.concatenate(starts), batch_size)):
+        for at, waveform in enumerate(_batches(clips, owner, starts, batch_size)):
             some = slice(at * batch_size, at * batch_size + len(waveform))
-            features = feature(logmel(waveform.to(device))).float().cpu().numpy()
-            if total is None:
-                total = np.zeros((len(starts), features.shape[1]), dtype=np.float64)
-            np.add.at(total, owner[some], features)
+            yield owner[some], feature(logmel(waveform.to(device))).float().cpu().numpy()
             bar.update(len(waveform))
-    assert total is not None  # there is at least one clip, and each has at least one window
-    return (total / np.bincount(owner)[:, None]).astype(np.float32)
+
+
+def windows_of(clips: Clips | Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """For every window, in order: which clip it is of, and where in it it begins, in samples; `(W,)` each."""
+    lengths = clips.lengths.tolist() if isinstance(clips, Clips) else [len(clip) for clip in clips]
+    starts = [window_starts(length) for length in lengths]
+    return np.repeat(np.arange(len(starts)), [len(s) for s in starts]), np.concatenate(starts)
 
 
 def _batches(

@@ -31,7 +31,7 @@ class Encoder(nn.Module):
             raise ValueError(
                 f"n_mels = {n_mels}: it must be a multiple of 8, since it is halved three times."
             )
-        self.dim = dim
+        self.n_mels, self.channels, self.dim = n_mels, channels, dim
         blocks = _InputBlock(*_block(1, channels)), _block(channels, channels), _block(channels, channels)
         # Channels last in memory: the layout in which convolutions are fastest on CPUs and GPUs alike.
         self.features = nn.Sequential(*blocks).to(memory_format=torch.channels_last)

@@ -1,15 +1,21 @@
-"""`slicer-lite lape …`: what tasks there are, and whether their data are complete."""
+"""`slicer-lite lape …`: what tasks there are, whether their data are complete; probes of them, and a report."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
+from slicer_lite.files import write_json
+from slicer_lite.lape.report import write_report
+from slicer_lite.lape.run import Baseline, Protocol, is_result_of, run_task, set_statistics
 from slicer_lite.lape.tasks import TASKS, Task, find_tasks
+from slicer_lite.store import Clips, load_clips
+from slicer_lite.weights import load, load_audiontt
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,100 @@ class DownloadTasks:
 
 
 @dataclass(frozen=True)
+class RunTasks:
+    """Probe tasks with a trained encoder and with the baselines; a file of results for each task."""
+
+    weights: Path
+    """A run folder, a .safetensors file, or a checkpoint of LAPE or BYOL-A (.pth, .pt, .ckpt)."""
+    out: Path
+    """The folder for the results. Tasks whose results are there already are not probed again."""
+    tasks: tuple[str, ...] = ("all",)
+    """Names of tasks, or `all`: with --root those whose data are complete."""
+    root: Path | None = None
+    """The folder that holds LAPE's data sets; or else --data."""
+    data: str | None = None
+    """A folder with manifest.csv, a CSV file, or `sounds`: labelled clips of your own."""
+    protocol: Protocol = "lape"
+    """lape: a linear layer on windows; quick: logistic regression on the mean over each clip's windows."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Each is a repetition of what is random: baselines, and what is held out for choosing."""
+    baselines: tuple[Baseline, ...] = ("untrained", "mel", "majority")
+    """`supervised`, the same encoder trained with the labels, takes much longer than the others."""
+    device: str = "auto"
+    """auto, cpu, cuda or mps."""
+    debug: bool = False
+    """Show where in the code an error arose."""
+
+    def run(self) -> None:
+        if (self.root is None) == (self.data is None):
+            raise ValueError("Give one of --root (LAPE's data sets) and --data (labelled clips of your own).")
+        external = self.weights.suffix in (".pth", ".pt", ".ckpt")
+        pretrained = None if external else load(self.weights)
+        encoder = load_audiontt(self.weights) if pretrained is None else pretrained.encoder
+        about: dict[str, Any] = {"name": self.weights.name}
+        if pretrained is not None:
+            about |= {"step": pretrained.step, "config": pretrained.config.to_dict()}
+        self.out.expanduser().mkdir(parents=True, exist_ok=True)
+        done = 0
+        for task, clips in self._data():
+            if external:
+                set_statistics(encoder, clips, self.device)
+            done += 1
+            path = self.out.expanduser() / f"{task}.json"
+            wanted = (encoder, clips, task, self.protocol, self.seeds, self.baselines)
+            if path.exists():
+                if not is_result_of(path, *wanted):
+                    raise ValueError(
+                        f"{path} is there already, of other weights, data or settings: choose another folder."
+                    )
+                print(f"{task}: done already.")
+                continue
+            result = run_task(*wanted, self.device, progress=True)
+            result["about"]["weights"] |= about
+            write_json(path, result)
+            cells = [f"{name} {100 * r['accuracy']:.1f} %" for name, r in result["results"].items()]
+            print(f"{task}: {', '.join(cells)}")
+        if not done:
+            sys.exit(1)
+        print(f"Results are in {self.out}. Next: slicer-lite lape report --results {self.out} --out …")
+
+    def _data(self) -> Iterator[tuple[str, Clips]]:
+        """The name and the clips of each task."""
+        if self.data is not None:
+            clips = load_clips(self.data)
+            for task in clips.tasks if "all" in self.tasks else self.tasks:
+                yield task, clips
+            return
+        assert self.root is not None
+        for lapes in find_tasks(self.tasks):
+            try:
+                table = lapes.read(self.root)
+            except (FileNotFoundError, ValueError) as error:
+                if "all" not in self.tasks:
+                    raise
+                print(f"{lapes.id}: left out. {error}", file=sys.stderr)
+                continue
+            yield lapes.id, load_clips(table)
+
+
+@dataclass(frozen=True)
+class Report:
+    """Turn results of `lape run` into a Markdown and a LaTeX table, a figure and one JSON file."""
+
+    results: tuple[Path, ...]
+    """Folders of `lape run`; of several encoders, one beside the other."""
+    out: Path
+    """The folder for table.md, table.tex, figure.png and results.json."""
+    debug: bool = False
+    """Show where in the code an error arose."""
+
+    def run(self) -> None:
+        table, *others = write_report(self.results, self.out)
+        print(table.read_text(encoding="utf-8"))
+        print(f"Written: {', '.join(map(str, (table, *others)))}")
+
+
+@dataclass(frozen=True)
 class Lape:
     """LAPE's eleven tasks."""
 
@@ -72,6 +172,8 @@ class Lape:
         Annotated[ListTasks, tyro.conf.subcommand("list")]
         | Annotated[CheckTasks, tyro.conf.subcommand("check")]
         | Annotated[DownloadTasks, tyro.conf.subcommand("download")]
+        | Annotated[RunTasks, tyro.conf.subcommand("run")]
+        | Annotated[Report, tyro.conf.subcommand("report")]
     )
 
     def run(self) -> None:

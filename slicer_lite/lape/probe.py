@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import torch
+from scipy.special import log_softmax
 from scipy.stats import binomtest
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
@@ -16,8 +20,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
+from slicer_lite.lape.cache import Features
+from slicer_lite.lape.linear import LinearLayer, Windows
+
 STRENGTHS = tuple(10.0**e for e in range(-4, 3))  # inverse regularisation, tried inside the train split
 _FOLDS = 4
+_HELD_OUT = 5  # a fifth of the train split, where a task has no validation split
 
 
 @dataclass(frozen=True)
@@ -53,12 +61,14 @@ def linear_probe(
     groups: Sequence[Any] | None = None,
     strengths: Sequence[float] = STRENGTHS,
     seed: int = 0,
+    validation: tuple[np.ndarray, Sequence[Any]] | None = None,
 ) -> Accuracy:
     """Fit a regularised linear classifier on frozen features and test it once.
 
     Features are standardised with the train split's mean and deviation; the classifier is scikit-learn's
-    multinomial logistic regression; how strongly it is regularised is chosen inside the train split, by the
-    cross-validated likelihood of its labels. The test split is used for nothing but the final count.
+    multinomial logistic regression; how strongly it is regularised is chosen by the likelihood of the labels of
+    the validation split, or of those held out in cross-validation inside the train split if there is none. The
+    test split is used for nothing but the final count.
 
     Args:
         train_x, test_x: `(N, D)` features.
@@ -66,6 +76,7 @@ def linear_probe(
         groups: `(N,)` of the train split: clips of one group stay on one side of the cross-validation.
         strengths: inverse regularisations to choose from.
         seed: of the folds.
+        validation: features and labels of a validation split, if the task has one.
 
     Raises:
         ValueError: shapes that do not fit, features that are not finite, one class only, or labels in the
@@ -75,21 +86,21 @@ def linear_probe(
     y, true = np.asarray(train_y).astype(str), np.asarray(test_y).astype(str)
     if train_x.ndim != 2 or test_x.ndim != 2 or train_x.shape[1:] != test_x.shape[1:]:
         raise ValueError(f"Features must be (N, D) with one D, got {train_x.shape} and {test_x.shape}.")
-    if len(train_x) != len(y) or len(test_x) != len(true) or not len(true):
+    if len(train_x) != len(y) or len(test_x) != len(true):
         raise ValueError(
             f"Got {len(train_x)} train features with {len(y)} labels, {len(test_x)} test features with "
-            f"{len(true)} labels: they must agree, and there must be some."
+            f"{len(true)} labels: they must agree."
         )
     if not (np.isfinite(train_x).all() and np.isfinite(test_x).all()):
         raise ValueError("Features must be finite: some are NaN or infinite.")
-    if len(set(y)) < 2:
-        raise ValueError(f"A probe needs at least two classes; the train split has only '{y[0]}'.")
-    unseen = sorted(set(true) - set(y))
-    if unseen:
-        raise ValueError(f"The test split has labels that the train split lacks: {', '.join(unseen[:5])}.")
+    _check_labels(y, true)
     # On matrices of this size threads wait for each other more than they work.
     with threadpool_limits(1):
-        strength = _choose_strength(train_x, y, groups, strengths, seed)
+        if validation is None:
+            strength = _choose_strength(train_x, y, groups, strengths, seed)
+        else:
+            held_x, held_y = np.asarray(validation[0], np.float64), np.asarray(validation[1]).astype(str)
+            strength = _likeliest([(train_x, y, held_x, held_y)], strengths)
         correct = int((_classifier(strength).fit(train_x, y).predict(test_x) == true).sum())
     return counted(correct, len(true), strength)
 
@@ -126,11 +137,99 @@ def cross_validate(
     return found
 
 
+def window_probe(
+    features: Features,
+    rows: pd.DataFrame,
+    strengths: Sequence[float] = STRENGTHS,
+    seed: int = 0,
+    device: str = "cpu",
+) -> Accuracy:
+    """LAPE's protocol: one linear layer on windows; a clip's score is the mean of its windows' scores.
+
+    Every window of a train clip is trained with its clip's label. How strongly the layer is regularised is chosen by
+    the likelihood of the validation clips' labels; where the task has no validation split, a fifth of the train
+    split (whole groups, where there are enough) serves, and the layer is then fitted to all of the train split. The
+    strengths are tried from the strongest on until the likelihood falls.
+
+    Args:
+        features: of every window of the data set.
+        rows: of one task; columns `clip`, `label`, `split` and `group`, as in `Clips.rows`.
+        strengths: inverse regularisations to choose from, per window.
+        seed: of the fifth.
+        device: that the layer is trained on.
+
+    Raises:
+        ValueError: features that are not finite, one class only, or labels in the test split that the train split
+            lacks.
+    """
+    train, test = (rows[rows["split"] == split] for split in ("train", "test"))
+    labels = train["label"].to_numpy(str)
+    _check_labels(labels, test["label"].to_numpy(str))
+    names = np.unique(labels)
+    fit, held = with_validation(rows, seed)
+    held = held[held["label"].isin(names)]
+    where = torch.device(device)
+    windows, owner = _windows(features, fit, where)
+    y = np.searchsorted(names, fit["label"].to_numpy(str))
+    layer = LinearLayer(len(names), features.windows.shape[1])
+    best, highest = (min(strengths), layer), -np.inf
+    for strength in sorted(strengths):
+        layer.fit(windows, y[owner], strength)
+        scores = _clip_scores(layer, features, held, windows)
+        true = np.searchsorted(names, held["label"].to_numpy(str))
+        likelihood = log_softmax(scores, axis=1)[np.arange(len(held)), true].sum()
+        if likelihood <= highest:
+            break
+        highest, best = likelihood, (strength, copy.deepcopy(layer))
+    strength, layer = best
+    if len(fit) < len(train):
+        windows, owner = _windows(features, train, where)
+        layer.fit(windows, np.searchsorted(names, labels)[owner], strength)
+    found = names[_clip_scores(layer, features, test, windows).argmax(1)]
+    return counted(int((found == test["label"].to_numpy(str)).sum()), len(test), strength)
+
+
+def quick_probe(embeddings: np.ndarray, rows: pd.DataFrame, seed: int = 0) -> Accuracy:
+    """`linear_probe` on the clips of one task.
+
+    Args:
+        embeddings: `(N, D)`, one row a clip of the data set.
+        rows: of the task; columns `clip`, `label`, `split` and `group`, as in `Clips.rows`.
+        seed: of the folds.
+    """
+    train, held, test = (rows[rows["split"] == split] for split in ("train", "validation", "test"))
+    (x, y), known, (test_x, test_y) = (
+        (embeddings[part["clip"]], part["label"].tolist()) for part in (train, held, test)
+    )
+    groups = train["group"].tolist() if (train["group"] != "").all() else None
+    return linear_probe(x, y, test_x, test_y, groups, seed=seed, validation=known if len(held) else None)
+
+
+def with_validation(rows: pd.DataFrame, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The train and the validation rows of a task; where it has none, a fifth of its train split is held out.
+
+    Groups are kept together where each class has enough of them.
+    """
+    train, held = rows[rows["split"] == "train"], rows[rows["split"] == "validation"]
+    if len(held):
+        return train, held
+    labels, groups = train["label"].to_numpy(str), train["group"].to_numpy(str)
+    known = groups if (groups != "").all() else None
+    inside, outside = _splits(np.zeros((len(train), 1)), labels, known, _HELD_OUT, seed)[0]
+    return train.iloc[inside], train.iloc[outside]
+
+
 def majority(train_y: Sequence[Any], test_y: Sequence[Any]) -> Accuracy:
     """The baseline that hears nothing: always the train split's most frequent label."""
     names, counts = np.unique(np.asarray(train_y).astype(str), return_counts=True)
     true = np.asarray(test_y).astype(str)
     return counted(int((true == names[counts.argmax()]).sum()), len(true))
+
+
+def majority_of(rows: pd.DataFrame) -> Accuracy:
+    """`majority` on the rows of one task."""
+    train, test = (rows["label"][rows["split"] == split].tolist() for split in ("train", "test"))
+    return majority(train, test)
 
 
 def counted(correct: int, clips: int, strength: float | None = None) -> Accuracy:
@@ -162,16 +261,51 @@ def _choose_strength(
     if len(strengths) == 1:
         return strengths[0]
     known = None if groups is None else np.asarray(groups).astype(str)
+    folds = _splits(x, y, known, _FOLDS, seed)
+    return _likeliest([(x[fit], y[fit], x[held], y[held]) for fit, held in folds], strengths)
+
+
+def _likeliest(
+    splits: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]], strengths: Sequence[float]
+) -> float:
+    """The strength under which held-out labels are likeliest: of features and labels to fit to and held out."""
     likelihood = np.zeros(len(strengths))
-    for fit, check in _splits(x, y, known, _FOLDS, seed):
-        there = check[np.isin(y[check], y[fit])]
+    for x, y, held_x, held_y in splits:
+        there = np.isin(held_y, y)
         for place, strength in enumerate(strengths):
-            model = _classifier(strength).fit(x[fit], y[fit])
-            given = model.predict_proba(x[there])[
-                np.arange(len(there)), np.searchsorted(model.classes_, y[there])
-            ]
+            model = _classifier(strength).fit(x, y)
+            given = model.predict_proba(held_x[there])
+            given = given[np.arange(len(given)), np.searchsorted(model.classes_, held_y[there])]
             likelihood[place] += np.log(np.maximum(given, 1e-12)).sum()
     return strengths[int(likelihood.argmax())]
+
+
+def _windows(
+    features: Features, rows: pd.DataFrame, device: torch.device, like: Windows | None = None
+) -> tuple[Windows, np.ndarray]:
+    """The windows of the clips in `rows`, and which row each is of."""
+    row_of = np.full(features.owner[-1] + 1, -1)
+    row_of[rows["clip"]] = np.arange(len(rows))
+    owner = row_of[features.owner]
+    return Windows(features.windows, np.flatnonzero(owner >= 0), device, like), owner[owner >= 0]
+
+
+def _clip_scores(layer: LinearLayer, features: Features, rows: pd.DataFrame, like: Windows) -> np.ndarray:
+    """`(N, K)`: the mean over each clip's windows, in the order of `rows`."""
+    windows, owner = _windows(features, rows, like.device, like)
+    total = np.zeros((len(rows), len(layer.bias)))
+    np.add.at(total, owner, layer.scores(windows))
+    return total / np.bincount(owner, minlength=len(rows))[:, None]
+
+
+def _check_labels(train: np.ndarray, test: np.ndarray) -> None:
+    if not len(test) or not len(train):
+        raise ValueError(f"Got {len(train)} train and {len(test)} test labels: there must be some.")
+    if len(set(train)) < 2:
+        raise ValueError(f"A probe needs at least two classes; the train split has only '{train[0]}'.")
+    unseen = sorted(set(test) - set(train))
+    if unseen:
+        raise ValueError(f"The test split has labels that the train split lacks: {', '.join(unseen[:5])}.")
 
 
 class _Quiet(LogisticRegression):

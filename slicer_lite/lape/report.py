@@ -1,8 +1,11 @@
-"""Every task of a data set, probed with trained features and with the baselines beside them."""
+"""Every task of a data set beside the baselines; and the results of many runs as tables and a figure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,12 +13,18 @@ import sklearn
 import torch
 
 import slicer_lite
+from slicer_lite import figures
 from slicer_lite.embed import embed, mel_statistics
-from slicer_lite.lape.probe import Accuracy, linear_probe, majority
+from slicer_lite.files import write_durably, write_json
+from slicer_lite.lape.probe import majority_of, quick_probe
+from slicer_lite.lape.run import NAMES, PROTOCOLS
+from slicer_lite.lape.run import TRAINED as TRAINED_ENCODER
+from slicer_lite.lape.tasks import TASKS
 from slicer_lite.store import Clips
 from slicer_lite.weights import Pretrained, untrained
 
-TRAINED, UNTRAINED, MEL, MAJORITY = "slicer", "untrained encoder", "mel mean + deviation", "majority class"
+TRAINED = "slicer"
+UNTRAINED, MEL, MAJORITY = NAMES["untrained"], NAMES["mel"], NAMES["majority"]
 
 
 def features(
@@ -74,7 +83,11 @@ def evaluate(
             "and `split` of the manifest)."
         )
     probed = given or features(pretrained, clips, seed, progress, device)
-    results = {task: _probe_task(clips, task, probed, seed) for task in tasks}
+    results = {}
+    for task in tasks:
+        rows = _rows(clips, task)
+        results[task] = {name: quick_probe(x, rows, seed) for name, x in probed.items()}
+        results[task][MAJORITY] = majority_of(rows)
     names = [*probed, MAJORITY]
     return {
         "tasks": {
@@ -83,8 +96,7 @@ def evaluate(
         },
         "average": {name: float(np.mean([row[name].accuracy for row in results.values()])) for name in names},
         "about": {
-            "protocol": "quick: clip embedding = mean over its windows; standardised; logistic regression, "
-            "strength chosen by cross-validation inside the train split",
+            "protocol": f"quick: {PROTOCOLS['quick']}",
             "step": pretrained.step,
             "config": pretrained.config.to_dict(),
             "clips": {"number": len(clips), "fingerprint": clips.fingerprint()},
@@ -118,20 +130,181 @@ def as_text(results: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _probe_task(
-    clips: Clips, task: str, features: Mapping[str, np.ndarray], seed: int
-) -> dict[str, Accuracy]:
-    rows = _rows(clips, task)
-    train, test = rows[rows["split"] == "train"], rows[rows["split"] == "test"]
-    groups = train["group"] if (train["group"] != "").all() else None
-    results = {
-        name: linear_probe(
-            x[train["clip"]], train["label"], x[test["clip"]], test["label"], groups, seed=seed
-        )
-        for name, x in features.items()
-    }
-    return {**results, MAJORITY: majority(train["label"], test["label"])}
-
-
 def _rows(clips: Clips, task: str) -> Any:
     return clips.rows[clips.rows["task"] == task]
+
+
+# Published figures, in per cent, of those tasks whose figures could be checked. An empty column is for the reader.
+PUBLISHED: dict[str, dict[str, float]] = {
+    "BYOL-A, d = 512": {
+        "nsynth": 69.1,
+        "us8k": 78.2,
+        "voxceleb1_sid": 33.4,
+        "voxforge": 83.5,
+        "sc_v2_12": 86.5,
+        "sc_v2_35": 88.9,
+    },
+    "BYOL-A, d = 2048": {
+        "nsynth": 74.1,
+        "us8k": 79.1,
+        "voxceleb1_sid": 40.1,
+        "voxforge": 90.2,
+        "sc_v2_12": 91.0,
+        "sc_v2_35": 92.2,
+    },
+    "SLICER, as published": {},
+}
+PUBLISHED_IN = (
+    "BYOL-A: README of github.com/nttcslab/byol-a (Niizumi et al., arXiv 2103.06695), pre-trained on AudioSet, other "
+    "probes and windows. The table of the SLICER paper (arXiv 2211.01519) could not be checked: its column is empty."
+)
+
+
+def gather(folders: Sequence[str | Path]) -> dict[str, Any]:
+    """The results that `lape run` has left in one or several folders, side by side.
+
+    Args:
+        folders: of one, its trained encoder is called so; of several, each is called by its folder's name, and
+            baselines are those of the first folder that has them.
+
+    Returns:
+        `tasks`: for each task, for each name `accuracy`, `low`, `high` and `clips`; `average`: of each name over
+        the tasks that all names have; `about`: the protocol, and the whole results of each folder by its name.
+
+    Raises:
+        FileNotFoundError: a folder without results.
+        ValueError: a file that holds no results; folders of one name, of different protocols or different data.
+    """
+    names = [Path(folder).absolute().name for folder in folders]
+    if len(set(names)) < len(names):
+        raise ValueError(f"The folders must have different names, got {', '.join(names)}.")
+    found = {name: _read_folder(Path(folder)) for name, folder in zip(names, folders, strict=True)}
+    order = list(dict.fromkeys(task for results in found.values() for task in results))
+    order.sort(key=lambda task: (list(TASKS).index(task) if task in TASKS else len(TASKS), task))
+    tasks: dict[str, dict[str, Any]] = {task: {} for task in order}
+    for folder, results in found.items():
+        for task, result in results.items():
+            for name, cell in result["results"].items():
+                shown = folder if name == TRAINED_ENCODER and len(found) > 1 else name
+                tasks[task].setdefault(
+                    shown, {key: cell[key] for key in ("accuracy", "low", "high", "clips")}
+                )
+    columns = list(dict.fromkeys(name for row in tasks.values() for name in row))
+    # What was trained comes first, then the baselines.
+    columns.sort(key=lambda name: name not in (*names, TRAINED_ENCODER))
+    shared = [row for row in tasks.values() if len(row) == len(columns)]
+    return {
+        "tasks": {task: {name: row[name] for name in columns if name in row} for task, row in tasks.items()},
+        "average": {name: float(np.mean([row[name]["accuracy"] for row in shared])) for name in columns}
+        if shared
+        else dict.fromkeys(columns, float("nan")),
+        "about": {"protocol": _protocol(found), "published": PUBLISHED_IN, "results": found},
+    }
+
+
+def as_markdown(results: Mapping[str, Any]) -> str:
+    """The accuracies of `gather` as a Markdown table, with published figures beside LAPE's own tasks."""
+    head, *rows, average = _cells(results, "{:.1f} ({:.1f} to {:.1f})")
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows, average]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"{table}\n\n{_caption(results)}\n"
+
+
+def as_latex(results: Mapping[str, Any]) -> str:
+    """The same as a LaTeX table; it needs the package `booktabs`."""
+    head, *rows, average = [
+        [cell.replace("_", r"\_").replace("%", r"\%") for cell in line]
+        for line in _cells(results, r"{:.1f} {{\scriptsize({:.1f}--{:.1f})}}")
+    ]
+    body = [" & ".join(line) + r" \\" for line in (head, *rows, average)]
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        r"\caption{" + _caption(results).replace("_", r"\_").replace("%", r"\%") + "}",
+        r"\begin{tabular}{l" + "r" * (len(head) - 1) + "}",
+        r"\toprule",
+        body[0],
+        r"\midrule",
+        *body[1:-1],
+        r"\midrule",
+        body[-1],
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def write_report(folders: Sequence[str | Path], out: str | Path) -> list[Path]:
+    """Write `table.md`, `table.tex`, `figure.png` and `results.json` of the results in the folders.
+
+    Raises:
+        ValueError: one of these files is in `out` already; and see `gather`.
+    """
+    results = gather(folders)
+    out = Path(out).expanduser()
+    files = [out / name for name in ("table.md", "table.tex", "figure.png", "results.json")]
+    there = [str(file) for file in files if file.exists()]
+    if there:
+        raise ValueError(f"{there[0]} is there already: choose another folder, or remove it.")
+    out.mkdir(parents=True, exist_ok=True)
+    picture = io.BytesIO()
+    figures.probe_bars(results).savefig(picture, dpi=150)
+    table, latex, figure, everything = files
+    write_durably(table, as_markdown(results).encode())
+    write_durably(latex, as_latex(results).encode())
+    write_durably(figure, picture.getvalue())
+    write_json(everything, results)
+    return files
+
+
+def _cells(results: Mapping[str, Any], form: str) -> list[list[str]]:
+    """Heading, a line a task, and the averages; an empty cell for what is not known."""
+    names = list(results["average"])
+    published = PUBLISHED if any(task in TASKS for task in results["tasks"]) else {}
+    lines = [["task", *names, *published]]
+    for task, row in results["tasks"].items():
+        cells = [
+            form.format(*(100 * row[name][key] for key in ("accuracy", "low", "high"))) if name in row else ""
+            for name in names
+        ]
+        quoted = [figures_of.get(task) for figures_of in published.values()]
+        lines.append([task, *cells, *("" if value is None else f"{value:.1f}" for value in quoted)])
+    averages = [f"{100 * results['average'][name]:.1f}" for name in names]
+    return [*lines, ["average", *("" if a == "nan" else a for a in averages), *[""] * len(published)]]
+
+
+def _caption(results: Mapping[str, Any]) -> str:
+    about = results["about"]
+    lacking = any(len(row) < len(results["average"]) for row in results["tasks"].values())
+    said = f"Test accuracy in per cent with 95 % intervals. Protocol {about['protocol']}."
+    if lacking:
+        said += " The average is over the tasks that all columns have."
+    if any(task in TASKS for task in results["tasks"]):
+        said += f" {PUBLISHED_IN}"
+    return said
+
+
+def _read_folder(folder: Path) -> dict[str, dict[str, Any]]:
+    found = {}
+    for path in sorted(folder.expanduser().glob("*.json")):
+        try:
+            result = json.loads(path.read_text())
+            found[result["task"]] = {"results": dict(result["results"]), "about": dict(result["about"])}
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(f"{path} holds no results of `lape run`: move it elsewhere.") from None
+    if not found:
+        raise FileNotFoundError(f"{folder} holds no results: make some with `slicer-lite lape run`.")
+    return found
+
+
+def _protocol(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """The one protocol of all results; also sees that each task was measured on the same data."""
+    every = [(task, result["about"]) for results in found.values() for task, result in results.items()]
+    protocols = sorted({about["protocol"] for _, about in every})
+    if len(protocols) > 1:
+        raise ValueError(f"These results are of different protocols: {'; '.join(protocols)}.")
+    for task in {task for task, _ in every}:
+        if len({about["data"]["sha256"] for name, about in every if name == task}) > 1:
+            raise ValueError(f"The results of the task {task!r} were measured on different data.")
+    return protocols[0]

@@ -1,0 +1,208 @@
+"""One task from waveforms to a result that can be repeated: features, baselines, probes over folds and seeds."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import scipy
+import sklearn
+import torch
+
+import slicer_lite
+from slicer_lite.config import Config
+from slicer_lite.device import choose_device
+from slicer_lite.encoder import Encoder
+from slicer_lite.lape.cache import Features, data_hash, weights_hash, window_features
+from slicer_lite.lape.probe import Accuracy, counted, majority_of, quick_probe, window_probe
+from slicer_lite.lape.supervised import supervised
+from slicer_lite.lape.tasks import TASKS
+from slicer_lite.store import Clips
+from slicer_lite.views import fit_views
+from slicer_lite.weights import untrained_encoder
+
+Protocol = Literal["lape", "quick"]
+Baseline = Literal["majority", "mel", "untrained", "supervised"]
+TRAINED = "trained encoder"
+NAMES: dict[str, str] = {
+    "supervised": "supervised",
+    "untrained": "untrained encoder",
+    "mel": "mel mean + deviation",
+    "majority": "majority class",
+}
+PROTOCOLS: dict[str, str] = {
+    "lape": "one linear layer on windows of 0.95 s, each trained with its clip's label; a clip's score is the mean "
+    "of its windows' scores; strength of the regularisation chosen on the validation split, or on a fifth of the "
+    "train split",
+    "quick": "logistic regression on clip embeddings, each the mean over its windows; strength of the regularisation "
+    "chosen on the validation split, or by cross-validation inside the train split",
+}
+
+
+def run_task(
+    encoder: Encoder,
+    clips: Clips,
+    task: str,
+    protocol: Protocol = "lape",
+    seeds: Sequence[int] = (0, 1, 2),
+    baselines: Sequence[Baseline] = ("untrained", "mel", "majority"),
+    device: str = "auto",
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Probe one task with a trained encoder and with the baselines beside it.
+
+    Seeds draw the untrained encoders' weights, the supervised training, and what is held out of the train split for
+    choosing. An accuracy is the mean over seeds, and over the folds of a task that has several; its 95 % Wilson
+    interval is that of one count of all test clips, so it covers the choice of test clips and not the seeds, whose
+    accuracies are listed beside it.
+
+    Args:
+        encoder: in evaluation mode, with its input statistics set.
+        clips: with rows of the task.
+        task: its name in `clips`; one of `TASKS` brings its folds.
+        protocol: `lape` or `quick`, see `PROTOCOLS`.
+        seeds: whole numbers.
+        baselines: in the order in which they are reported.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        progress: show bars.
+
+    Returns:
+        Plain values: `task`, `results` (for each name `accuracy`, `low`, `high`, `clips`, and of each seed and each
+        round `runs`), and `about`: all that is needed to repeat it.
+
+    Raises:
+        ValueError: the task has no train or no test split, or none of that name is there.
+    """
+    if not seeds:
+        raise ValueError("No seed is given: a probe needs at least one.")
+    begun, where = time.monotonic(), str(choose_device(device))
+    clips = of_task(clips, task)
+    rows = clips.rows[clips.rows["task"] == task]
+    rounds = list(TASKS[task].rounds(rows)) if task in TASKS else [("", rows)]
+    lacking = [s for s in ("train", "test") if any((part["split"] == s).sum() == 0 for _, part in rounds)]
+    if lacking:
+        raise ValueError(f"The task {task!r} has no {lacking[0]} split.")
+    data = data_hash(clips)
+
+    def probed(of: Encoder | None, seed: int, known: Features | None = None) -> list[Accuracy]:
+        features = known or window_features(of, clips, data, where, progress)
+        if protocol == "lape":
+            return [window_probe(features, part, seed=seed, device=where) for _, part in rounds]
+        embeddings = features.of_clips()
+        return [quick_probe(embeddings, part, seed=seed) for _, part in rounds]
+
+    def trained_with_labels(seed: int) -> list[Accuracy]:
+        channels, dim = encoder.channels, encoder.dim
+        return [
+            supervised(clips, part, channels, dim, seed=seed, device=where, progress=progress)[task]
+            for _, part in rounds
+        ]
+
+    answers = {
+        TRAINED: lambda seed: probed(encoder, seed),
+        "untrained": lambda seed: probed(untrained_encoder(encoder, seed), seed),
+        "mel": lambda seed: probed(None, seed),
+        "majority": lambda seed: [majority_of(part) for _, part in rounds],
+        "supervised": trained_with_labels,
+    }
+    results, seconds = {}, {}
+    for name in (TRAINED, *baselines):
+        at = time.monotonic()
+        # What hears nothing or has no random numbers is the same for every seed.
+        runs = {seed: answers[name](seed) for seed in (seeds if name != "majority" else seeds[:1])}
+        results[NAMES.get(name, name)] = _together(runs)
+        seconds[NAMES.get(name, name)] = round(time.monotonic() - at, 2)
+    seconds["all"] = round(time.monotonic() - begun, 2)
+    return {
+        "task": task,
+        "results": results,
+        "about": {
+            "protocol": _described(protocol),
+            "weights": {"sha256": weights_hash(encoder), "channels": encoder.channels, "dim": encoder.dim}
+            | {"mean": encoder.mean.item(), "deviation": encoder.deviation.item()},
+            "data": {"sha256": data, "clips": len(clips), "rounds": [name for name, _ in rounds]}
+            | {"splits": rows["split"].value_counts().to_dict(), "classes": int(rows["label"].nunique())},
+            "differences": TASKS[task].differences(rows["split"].tolist()) if task in TASKS else [],
+            "seeds": list(seeds),
+            "seconds": seconds,
+            "device": where,
+            "threads": torch.get_num_threads(),
+            "versions": {
+                "python": platform.python_version(),
+                "slicer_lite": slicer_lite.__version__,
+                **{module.__name__: module.__version__ for module in (np, scipy, sklearn, torch)},
+            },
+        },
+    }
+
+
+def is_result_of(
+    path: Path,
+    encoder: Encoder,
+    clips: Clips,
+    task: str,
+    protocol: Protocol,
+    seeds: Sequence[int],
+    baselines: Sequence[Baseline],
+) -> bool:
+    """Whether a file holds what `run_task` would give for these arguments, as far as it does not hang on versions.
+
+    Raises:
+        ValueError: the file holds no results.
+    """
+    try:
+        result = json.loads(path.read_text())
+        about = result["about"]
+        found = about["weights"]["sha256"], about["data"]["sha256"], about["protocol"], about["seeds"]
+        names = list(result["results"])
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{path} holds no results of `lape run`: move it elsewhere.") from None
+    here = weights_hash(encoder), data_hash(of_task(clips, task)), _described(protocol), list(seeds)
+    return found == here and names == [TRAINED, *(NAMES[baseline] for baseline in baselines)]
+
+
+def of_task(clips: Clips, task: str) -> Clips:
+    """The clips that have a label in a task.
+
+    Raises:
+        ValueError: there is no task of that name.
+    """
+    if task not in clips.tasks:
+        raise ValueError(f"There is no task {task!r}: the tasks are {', '.join(clips.tasks) or 'none'}.")
+    return clips.subset(np.unique(clips.rows["clip"][clips.rows["task"] == task].to_numpy(int)))
+
+
+def set_statistics(encoder: Encoder, clips: Clips, device: str = "auto") -> None:
+    """Give an encoder that has no input statistics those of the clips: one mean and one deviation of log-mels.
+
+    The train split is measured; of a task of several folds, where every clip is a test clip once, all of it. No
+    label is used.
+    """
+    train = clips.for_pretraining()
+    views = fit_views(Config(mixing="none"), train if len(train) else clips, choose_device(device))
+    encoder.mean.copy_(views.mean)
+    encoder.deviation.copy_(views.deviation)
+
+
+def _described(protocol: Protocol) -> str:
+    return f"{protocol}: {PROTOCOLS[protocol]}"
+
+
+def _together(runs: dict[int, list[Accuracy]]) -> dict[str, Any]:
+    """The mean over seeds and rounds, and the interval of as many clips as one seed tests."""
+    clips = sum(part.clips for part in next(iter(runs.values())))
+    mean = float(np.mean([part.accuracy for parts in runs.values() for part in parts]))
+    interval = counted(round(mean * clips), clips)
+    return {
+        "accuracy": mean,
+        "low": interval.low,
+        "high": interval.high,
+        "clips": clips,
+        "runs": {str(seed): [asdict(part) for part in parts] for seed, parts in runs.items()},
+    }
