@@ -89,7 +89,7 @@ class Embed:
     """Embed clips with a trained encoder; writes a NumPy file of embeddings and a CSV of their paths."""
 
     weights: Path
-    """A run folder or a .safetensors file."""
+    """A run folder, a .safetensors file, or the name of weights that come with the package."""
     data: str
     """A folder of audio, a folder with manifest.csv, a CSV file, or `sounds`."""
     out: Path
@@ -119,7 +119,7 @@ class Probe:
     """Linear-probe accuracy on every labelled task of a data set, beside three baselines."""
 
     weights: Path
-    """A run folder or a .safetensors file."""
+    """A run folder, a .safetensors file, or the name of weights that come with the package."""
     data: str
     """A folder with manifest.csv, a CSV file, or `sounds`; it needs labels and splits."""
     json: Path | None = None

@@ -20,7 +20,9 @@ from slicer_lite.moco import MoCo, Network
 from slicer_lite.slicer import SLICER
 
 METHODS: dict[str, type[MoCo]] = {"slicer": SLICER, "delores_m": DeLoResM, "moco": MoCo}  # of config.method
-WEIGHTS = "weights.safetensors"  # the name inside a run folder
+SUFFIX = ".safetensors"
+WEIGHTS = f"weights{SUFFIX}"  # the name inside a run folder
+SHIPPED = Path(__file__).parent / "pretrained"  # weights that come with the package, and a card for each
 _ABOUT = "slicer-lite"  # the entry of the file's description
 _FORMAT = "weights 1"
 
@@ -60,7 +62,8 @@ def load(source: str | Path) -> Pretrained:
     """Load trained weights.
 
     Args:
-        source: a run folder, or a `.safetensors` file (of a run, or one of its snapshots).
+        source: a run folder, a `.safetensors` file (of a run, or one of its snapshots), or the name of weights
+            that come with the package (`shipped()`), if there is no file or folder of that name.
 
     Raises:
         FileNotFoundError: there is nothing of that name.
@@ -73,8 +76,13 @@ def load(source: str | Path) -> Pretrained:
             raise FileNotFoundError(
                 f"{path.parent} holds no {WEIGHTS}: is it a run folder, and has the run been stopped or ended?"
             )
+    if not path.exists() and str(source) in shipped():
+        path = SHIPPED / f"{source}{SUFFIX}"
     if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist: give a run folder or a .safetensors file.")
+        raise FileNotFoundError(
+            f"{path} does not exist: give a run folder, a {SUFFIX} file or the name of weights that come with the "
+            f"package ({', '.join(shipped()) or 'there are none'})."
+        )
     try:
         with safe_open(path, framework="pt") as file:
             about = json.loads((file.metadata() or {}).get(_ABOUT, "{}"))
@@ -95,6 +103,11 @@ def load(source: str | Path) -> Pretrained:
     except (KeyError, ValueError, TypeError, RuntimeError) as error:
         raise ValueError(f"{path} does not fit together: {error}") from None
     return Pretrained(network.eval().requires_grad_(False), centroids, config, step)
+
+
+def shipped() -> list[str]:
+    """The names of the weights that come with the package."""
+    return sorted(path.stem for path in SHIPPED.glob(f"*{SUFFIX}"))
 
 
 def load_encoder(source: str | Path) -> Encoder:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import slicer_lite as sl
+from slicer_lite import weights
 from slicer_lite.config import WINDOW
 from slicer_lite.embed import mel_statistics, window_starts
 from slicer_lite.weights import save_weights, untrained
@@ -180,3 +181,23 @@ def test_what_is_no_weights_file(tmp_path, make, error, message):
     make(path)
     with pytest.raises(error, match=message):
         sl.load(path)
+
+
+@pytest.mark.parametrize("name", weights.shipped())
+def test_shipped_weights_have_a_card_and_embed(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    encoder = sl.load_encoder(name)
+    sound = np.random.default_rng(0).uniform(-0.1, 0.1, 16_000).astype(np.float32)
+    assert np.isfinite(sl.embed(encoder, [sound])).all()
+    assert encoder.deviation > 1
+    card = (weights.SHIPPED / f"{name}.md").read_text()
+    for part in ("Data", "Recipe", "Scores", "Limits"):
+        assert f"\n## {part}\n" in card
+    (tmp_path / name).mkdir()  # a folder of that name comes first
+    with pytest.raises(FileNotFoundError, match="holds no weights"):
+        sl.load(name)
+
+
+def test_shipped_weights_are_small():
+    sizes = [(weights.SHIPPED / f"{name}.safetensors").stat().st_size for name in weights.shipped()]
+    assert sum(sizes) < 8e6

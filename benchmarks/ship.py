@@ -1,0 +1,134 @@
+"""Train the weights that come with the package, and write them and their card into slicer_lite/pretrained/.
+
+    python benchmarks/ship.py --data FOLDER --name tiny [--steps N] [--runs FOLDER]
+
+They learn from the train split of the embedded sound world and from those recordings of FOLDER (a set with a
+manifest.csv that names sources and licences) that are free to use for anything: CC0, public domain, CC BY, CC BY-SA.
+Without --data they learn from the sound world alone, which needs no recordings. Scores on FOLDER's test split are
+measured on the file as it is shipped, in half precision.
+"""
+
+import argparse
+import re
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+from measure import machine
+
+import slicer_lite as sl
+from slicer_lite.data import Table, make_table, read_table
+from slicer_lite.lape import evaluate
+from slicer_lite.lape.report import TRAINED, UNTRAINED
+from slicer_lite.weights import SHIPPED, SUFFIX, save_weights
+
+FREE = re.compile(r"CC0|Public Domain|CC BY(-SA)?( \d\.\d| \(version not stated\))?")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--name", default="tiny", choices=["tiny", "small"])
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--runs", type=Path, default=Path("runs/ship"))
+    arguments = parser.parse_args()
+    world = read_table("sounds")
+    recordings = pd.DataFrame(columns=["path", "source", "licence"])
+    if arguments.data is not None:
+        recordings = free_recordings(arguments.data)
+    config = sl.preset(arguments.name)
+    if arguments.steps is not None:
+        config = config.replace(steps=arguments.steps)
+    sounds = [path for path, split in zip(world.paths, world.split, strict=True) if split == "train"]
+    files = [*sounds, *(arguments.data / path for path in recordings["path"])] if arguments.data else sounds
+    model = sl.pretrain(config, unlabelled(files), arguments.runs / arguments.name)
+    SHIPPED.mkdir(exist_ok=True)
+    path = SHIPPED / f"{arguments.name}{SUFFIX}"
+    with tempfile.TemporaryDirectory() as folder:
+        half = Path(folder) / path.name
+        save_weights(half, model.network.half(), model.centroids, model.config, model.step)
+        half.replace(path)
+    scores = "Not measured."
+    if arguments.data is not None:
+        scores = as_table(evaluate(sl.load(path), sl.load_clips(arguments.data)))
+    path.with_suffix(".md").write_text(card(arguments.name, sl.load(path), len(sounds), recordings, scores))
+    print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
+
+
+def free_recordings(folder: Path) -> pd.DataFrame:
+    """Rows of the manifest, one a clip, that are free to use for anything and that no task tests on."""
+    rows = pd.read_csv(folder / "manifest.csv", dtype=str, keep_default_na=False)
+    tested = set(rows.loc[rows["split"] != "train", "path"])
+    free = rows["licence"].map(lambda licence: FREE.fullmatch(licence) is not None)
+    return rows[free & ~rows["path"].isin(tested)].drop_duplicates("path")
+
+
+def unlabelled(files: list[Path]) -> Table:
+    """A table of clips that nothing is known of."""
+    labels = pd.DataFrame(columns=["clip", "task", "label", "split", "group"])
+    return make_table([file.resolve() for file in files], labels)
+
+
+def as_table(results: dict[str, dict[str, dict[str, dict[str, float]]]]) -> str:
+    """Accuracies with their intervals, as Markdown."""
+    lines = ["| task | these weights | untrained |", "|---|---|---|"]
+    for task, row in results["tasks"].items():
+        cells = [
+            f"{100 * r['accuracy']:.1f} ({100 * r['low']:.1f} to {100 * r['high']:.1f})"
+            for r in (row[TRAINED], row[UNTRAINED])
+        ]
+        lines.append(f"| {task} | {' | '.join(cells)} |")
+    average = [f"{100 * results['average'][name]:.1f}" for name in (TRAINED, UNTRAINED)]
+    return "\n".join([*lines, f"| average | {' | '.join(average)} |"])
+
+
+def card(name: str, model: sl.Pretrained, sounds: int, recordings: pd.DataFrame, scores: str) -> str:
+    """The model card."""
+    sources = Counter(zip(recordings["source"], recordings["licence"], strict=True))
+    listed = "\n".join(
+        f"| {source} | {licence} | {count} |" for (source, licence), count in sorted(sources.items())
+    )
+    of = machine()
+    return f"""# {name}
+
+A SLICER encoder, both heads, input statistics and k-mix centroids, in half precision. `slicer_lite.load("{name}")`.
+
+## Data
+
+{sounds:,} clips of the embedded sound world, and {len(recordings):,} recordings that are free to use for anything.
+No clip that a task tests on was heard, and no label was used.
+
+| source | licence | clips |
+|---|---|---|
+| embedded sound world | MIT, as this package | {sounds} |
+{listed}
+
+## Recipe
+
+Preset `{name}`, {model.step:,} steps of {model.config.batch_size} clips, seed {model.config.seed}, on a CPU with
+PyTorch {of["torch"]}:
+
+    python benchmarks/ship.py --data FOLDER --name {name} --steps {model.step}
+
+The recordings are not part of the package. Without `--data` the command learns from the sound world alone.
+
+## Scores
+
+Accuracy of linear probes in per cent, with 95 % intervals, on recordings that were not heard in pre-training:
+
+{scores}
+
+## Limits
+
+A small network that has heard little: good enough to try the notebooks and the tools without waiting. It hears 60 to
+7,800 Hz. Train on sounds of your own kind before you rely on it.
+
+## Recordings used
+
+{", ".join(recordings["path"])}
+"""
+
+
+if __name__ == "__main__":
+    main()
