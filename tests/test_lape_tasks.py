@@ -136,11 +136,11 @@ def test_an_empty_folder_is_named(name, tmp_path):
 def test_a_missing_clip_is_named(name, mini):
     # (LibriSpeech and VoxForge have no list that a missing clip would be missed by.)
     root = mini(name)
-    lost = next(path for path in TASKS[name].read(root).paths if "_background_noise_" not in str(path))
+    table = TASKS[name].read(root)
+    # Speech Commands' lists name validation and test clips only; noise files are folder contents.
+    listed = [path for path, split in zip(table.paths, table.split, strict=True) if split == "test"]
+    lost = next(path for path in listed if path.parent.name != "_background_noise_")
     lost.unlink()
-    if name.startswith("sc_"):  # a train clip is in no list; one of the lists is
-        lost = next(p for p in TASKS[name].read(root).paths if miniatures.SPEAKERS["test"][0] in p.name)
-        lost.unlink()
     with pytest.raises(FileNotFoundError, match=f"1 of .* files are missing: {re.escape(str(lost))}"):
         TASKS[name].read(root)
 
@@ -310,6 +310,24 @@ def test_version_2_wants_its_own_words(mini, tmp_path):
     miniatures.speech_commands(tmp_path, 2, WORDS_1)
     (problem,) = TASKS["sc_v2_35"].check(tmp_path)
     assert re.findall(r"/(\w+)(?:, |\.$)", problem) == ["backward", "follow", "forward", "learn", "visual"]
+
+
+def test_a_clip_in_both_lists_is_refused(mini):
+    root = mini("sc_v2_35")
+    path = root / "SpeechCommands/speech_commands_v0.02/validation_list.txt"
+    path.write_text(path.read_text() + "yes/bb05582b_nohash_0.wav\n")
+    with pytest.raises(ValueError, match=r"1 clips are listed more than once: .*yes/bb05582b_nohash_0.wav"):
+        TASKS["sc_v2_35"].read(root)
+
+
+def test_lists_of_the_other_version_are_refused(mini):
+    root = mini("sc_v1")
+    path = root / "SpeechCommands/speech_commands_v0.01/testing_list.txt"
+    path.write_text(path.read_text() + "visual/bb05582b_nohash_0.wav\n")
+    with pytest.raises(
+        ValueError, match="names 'visual/bb05582b_nohash_0.wav', which is no word of this version"
+    ):
+        TASKS["sc_v1"].read(root)
 
 
 # LibriSpeech
@@ -589,6 +607,11 @@ def test_a_download_is_checked_unpacked_and_read(served, tmp_path, monkeypatch, 
     main(["lape", "download", "us8k", "--root", str(tmp_path / "data")])
     assert "us8k: complete." in capsys.readouterr().out
     assert len(here.read(tmp_path / "data")) == 100
+    # Nothing is fetched for a data set that is complete.
+    (tmp_path / "data/downloads").rename(tmp_path / "elsewhere")
+    main(["lape", "download", "us8k", "--root", str(tmp_path / "data")])
+    assert not (tmp_path / "data/downloads").exists()
+    (tmp_path / "elsewhere").rename(tmp_path / "data/downloads")
     # What was lost is restored from the archive that was kept, without the network.
     (tmp_path / "data/UrbanSound8K/metadata/UrbanSound8K.csv").unlink()
     (folder / "UrbanSound8K.tar.gz").unlink()
@@ -618,6 +641,16 @@ def test_an_unreachable_server_is_a_sentence(tmp_path, capsys, monkeypatch):
         main(["lape", "download", "us8k", "--root", str(tmp_path)])
     assert ended.value.code == 1
     assert "http://127.0.0.1:9/UrbanSound8K.tar.gz" in capsys.readouterr().err
+
+
+def test_all_that_can_be_is_downloaded_and_the_rest_explained(tmp_path, capsys, monkeypatch):
+    fetched = []
+    monkeypatch.setattr("slicer_lite.lape.tasks.task.fetch", lambda archives, root: fetched.extend(archives))
+    with pytest.raises(SystemExit) as ended:
+        main(["lape", "download", "all", "--root", str(tmp_path)])
+    assert ended.value.code == 1  # nothing is there after all
+    assert fetched == [archive for task in TASKS.values() for archive in task.archives]
+    assert "iemocap: Ask for a copy at" in capsys.readouterr().out
 
 
 def test_what_must_be_asked_for_is_not_downloaded(tmp_path):

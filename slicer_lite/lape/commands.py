@@ -64,10 +64,16 @@ class DownloadTasks:
     """Show where in the code an error arose."""
 
     def run(self) -> None:
+        complete = []
         for task in find_tasks(self.tasks):
-            if task.archives or "all" not in self.tasks:
+            if "all" in self.tasks and not task.archives:
+                print(f"{task.id}: {task.obtain}")
+                continue
+            if task.check(self.root):
                 task.download(self.root)
-                _complete(task, self.root)
+            complete.append(_complete(task, self.root))
+        if not all(complete):
+            sys.exit(1)
 
 
 @dataclass(frozen=True)
@@ -181,7 +187,7 @@ class Lape:
 
 
 def _complete(task: Task, root: Path) -> bool:
-    """Whether a task's data are complete; prints what is wrong, or how many clips there are."""
+    """Whether a task's data are complete; prints what is wrong with them, or that nothing is."""
     problems = task.check(root)
     if not problems:
         print(f"{task.id}: complete.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ _STRETCHES = {"train": (0.0, 0.6), "validation": (0.6, 0.8), "test": (0.8, 1.0)}
 _SECONDS = 1.0  # of silence
 
 
-def _reader(version: int, classes: int):  # type: ignore[no-untyped-def]
+def _reader(version: int, classes: int) -> Callable[[Path], list[Row]]:
     words = _WORDS_1 if version == 1 else _WORDS_2
 
     def read(root: Path) -> list[Row]:
@@ -42,11 +43,16 @@ def _spoken(folder: Path, words: tuple[str, ...]) -> list[Row]:
     require(*(folder / word for word in words))
     files = [file for word in words for file in files_below(folder / word, (".wav",), 0)]
     if not any(path.exists() for path in lists.values()):
-        split_of = {file: split_by_speaker(_speaker(file)) for file in files}
-    else:
-        listed = {folder / line: split for split, path in lists.items() for line in read_lines(path)}
-        split_of = {**dict.fromkeys(files, "train"), **listed}
-    return [Row(file, file.parent.name, split, _speaker(file)) for file, split in split_of.items()]
+        return [Row(f, f.parent.name, split_by_speaker(_speaker(f)), _speaker(f)) for f in files]
+    rows = []
+    for split, path in lists.items():
+        for line in read_lines(path):
+            file = folder / line
+            if file.parent.name not in words:
+                raise ValueError(f"{path} names {line!r}, which is no word of this version of the data set.")
+            rows.append(Row(file, file.parent.name, split, _speaker(file)))
+    listed = {row.path for row in rows}
+    return rows + [Row(f, f.parent.name, "train", _speaker(f)) for f in files if f not in listed]
 
 
 def _speaker(file: Path) -> str:
