@@ -56,7 +56,7 @@ class Task:
         reader: turns the root folder into rows.
         archives: what `download` fetches; none where the data must be asked for or are too scattered.
         obtain: how to get the data in that case.
-        absent: classes that the data set itself has in no validation or test clip.
+        absent: classes that the data set itself has in the train split alone.
         folds: 1, or the number of folds: each is the test split once, and the column `group` names it.
         metric: what the probe reports.
     """
@@ -240,13 +240,12 @@ def _listed_twice(rows: Sequence[Row]) -> list[str]:
 def _wrong_classes(task: Task, rows: Sequence[Row]) -> list[str]:
     parts: dict[str, set[str]] = {} if task.folds > 1 else {"train split": set(), "test split": set()}
     for row in rows:
-        parts.setdefault(f"fold {row.group}" if task.folds > 1 else f"{row.split} split", set()).add(
-            row.label
-        )
-    found_labels = set().union(*parts.values())
-    known = set(task.classes) or found_labels
+        part = f"fold {row.group}" if task.folds > 1 else f"{row.split} split"
+        parts.setdefault(part, set()).add(row.label)
+    everywhere = set().union(*parts.values())
+    known = set(task.classes) or everywhere
     found = []
-    if unknown := sorted(found_labels - known):
+    if unknown := sorted(everywhere - known):
         found.append(f"Unknown classes: {_some(unknown)}.")
     if len(known) != task.class_count:
         found.append(f"There are {len(known):,} classes, not {task.class_count:,}.")
