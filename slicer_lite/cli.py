@@ -61,7 +61,7 @@ class Pretrain:
     strict: bool = False
     """Stop at the first file that cannot be read, instead of skipping it."""
     allow_outside: bool = False
-    """Let the paths in a CSV lead out of its folder."""
+    """Let paths in a CSV, and links, lead out of the data's folder."""
     debug: bool = False
     """Show where in the code an error arose."""
     tensorboard: bool = False
@@ -99,7 +99,7 @@ class Embed:
     strict: bool = False
     """Stop at the first file that cannot be read, instead of skipping it."""
     allow_outside: bool = False
-    """Let the paths in a CSV lead out of its folder."""
+    """Let paths in a CSV, and links, lead out of the data's folder."""
     debug: bool = False
     """Show where in the code an error arose."""
 
@@ -131,7 +131,7 @@ class Probe:
     strict: bool = False
     """Stop at the first file that cannot be read, instead of skipping it."""
     allow_outside: bool = False
-    """Let the paths in a CSV lead out of its folder."""
+    """Let paths in a CSV, and links, lead out of the data's folder."""
     debug: bool = False
     """Show where in the code an error arose."""
 

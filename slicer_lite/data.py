@@ -59,7 +59,7 @@ def read_table(source: str | Path, allow_outside: bool = False, progress: bool =
     Args:
         source: `sounds` (the embedded sound world, made on first use), a folder with a `manifest.csv`, a
             folder of audio files (searched through, no labels), or a CSV file.
-        allow_outside: let the paths in a CSV leave its folder.
+        allow_outside: let paths in a CSV, and links, lead out of the data's folder.
         progress: show a bar while the sound world is made.
 
     Raises:
@@ -81,11 +81,13 @@ def read_table(source: str | Path, allow_outside: bool = False, progress: bool =
     if (path / "manifest.csv").exists():
         return _read_csv(path / "manifest.csv", allow_outside)
     # os.walk does not follow links to folders, so a loop of links cannot catch it.
-    found = [Path(folder, name) for folder, _, names in os.walk(path) for name in names]
-    files = sorted(file.absolute() for file in found if file.suffix.lower() in AUDIO_SUFFIXES)
+    found = [Path(folder, name) for folder, _, names in os.walk(path.absolute()) for name in names]
+    files = sorted(file for file in found if file.suffix.lower() in AUDIO_SUFFIXES)
     if not files:
         kinds = ", ".join(sorted(AUDIO_SUFFIXES))
         raise FileNotFoundError(f"{path} holds no audio file ({kinds}) and no manifest.csv.")
+    if not allow_outside:
+        _refuse_links_out(files, path)
     return make_table(files, pd.DataFrame(columns=["clip", "task", "label", "split", "group"]))
 
 
@@ -120,6 +122,8 @@ def _read_csv(path: Path, allow_outside: bool) -> Table:
     unique = names.unique()
     base = Path(os.path.abspath(path.parent))  # noqa: PTH100 (absolute() keeps '..')
     files = [_inside(base, name, path, allow_outside) for name in unique]
+    if not allow_outside:
+        _refuse_links_out(files, base)
     labels = pd.DataFrame(
         {
             "clip": names.map({name: number for number, name in enumerate(unique)}),
@@ -144,6 +148,25 @@ def _inside(base: Path, name: str, csv: Path, allow_outside: bool) -> Path:
             "is meant."
         )
     return file
+
+
+def _refuse_links_out(files: Sequence[Path], base: Path) -> None:
+    """Refuse files that are links, or lie in linked folders, to somewhere outside the data's folder."""
+    root = base.resolve()
+    inside: dict[str, bool] = {}  # by folder: a million files lie in few
+    for file in files:
+        folder = os.path.dirname(file)  # noqa: PTH120 (several times faster)
+        if folder not in inside:
+            inside[folder] = Path(folder).resolve().is_relative_to(root)
+        if not inside[folder] or (os.path.islink(file) and not _target(file).is_relative_to(root)):  # noqa: PTH114
+            raise ValueError(
+                f"{file} is a link that leads out of {base}, to {_target(file)}. Pass allow_outside=True "
+                "(--allow-outside) if that is meant."
+            )
+
+
+def _target(link: Path) -> Path:
+    return Path(os.path.realpath(link))  # unlike resolve(), it bears links in a circle
 
 
 def _splits(rows: pd.DataFrame, path: Path) -> pd.Series | str:

@@ -9,9 +9,12 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -22,10 +25,15 @@ from tqdm.auto import tqdm
 
 from slicer_lite.config import SAMPLE_RATE, WINDOW
 from slicer_lite.data import Table, cache_folder, read_table
+from slicer_lite.files import naming
 
-MAX_SAMPLES = 2**28  # of one file, channels counted together: 1 GiB as float32, 4.6 hours at 16 kHz mono
-_FORMAT = 1  # part of the key: raise it when the files' meaning changes
-_AHEAD = 512  # files decoded before the first of them is written: bounds the memory
+# What one file may hold, whatever its header claims: as it is, with all its channels, and at 16 kHz.
+MAX_SAMPLES = 2**28  # 1 GiB as float32, 4.6 hours at 16 kHz mono
+MIN_RATE, MAX_RATE = 1_000, 768_000  # Hz
+_FORMAT = 2  # part of the key: raise it when the files' meaning changes
+_AHEAD = 4  # files for each thread that may be decoded before they are written: bounds the memory
+_INDEX, _WAVEFORMS, _PATHS, _SKIPPED = "index.npz", "waveforms.i16", "paths.bin", "skipped.json"
+_TEXTS = ("task", "label", "split", "group")  # columns of the rows
 
 
 class Clips:
@@ -39,6 +47,7 @@ class Clips:
         split: `(N,)` train, validation, test or nothing.
         rows: one row for each label that a clip carries: `clip`, `task`, `label`, `split`, `group`.
         skipped: `(path, reason)` of files that could not be read.
+        store: the folder in which the decoded clips lie, which `load_clips` takes too; None for arrays and parts.
     """
 
     def __init__(
@@ -50,9 +59,10 @@ class Clips:
         rows: pd.DataFrame,
         split: np.ndarray,
         skipped: Sequence[tuple[str, str]] = (),
+        store: Path | None = None,
     ):
-        self._samples, self._first, self.lengths = samples, first, lengths
-        self.paths, self.rows, self.split, self.skipped = tuple(paths), rows, split, tuple(skipped)
+        self._samples, self._first, self.lengths, self.store = samples, first, lengths, store
+        self.paths, self.rows, self.split, self.skipped = paths, rows, split, tuple(skipped)
         self._resident: torch.Tensor | None = None  # the samples once more, on a device
 
     @classmethod
@@ -133,8 +143,14 @@ class Clips:
         place = pd.Series(np.arange(len(which)), index=which)
         rows = self.rows[self.rows["clip"].isin(which)]
         rows = rows.assign(clip=rows["clip"].map(place)).reset_index(drop=True)
-        paths = [self.paths[i] for i in which]
-        return Clips(self._samples, self._first[which], self.lengths[which], paths, rows, self.split[which])
+        return Clips(
+            self._samples,
+            self._first[which],
+            self.lengths[which],
+            _Picked(self.paths, which),
+            rows,
+            self.split[which],
+        )
 
     def for_pretraining(self) -> Clips:
         """The clips that no task validates or tests on. Labels play no part in pre-training."""
@@ -149,6 +165,38 @@ class Clips:
         return digest.hexdigest()[:16]
 
 
+class _Picked(Sequence[Path]):
+    """Some of other paths, in the order of their places."""
+
+    def __init__(self, paths: Sequence[Path], places: np.ndarray):
+        self._paths, self._places = paths, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, clip: Any) -> Any:
+        if isinstance(clip, slice):
+            return _Picked(self._paths, self._places[clip])
+        return self._paths[self._places[clip]]
+
+
+class _StoredPaths(Sequence[Path]):
+    """Paths as they lie in a store's file, each made when it is asked for: a million of them take no time."""
+
+    def __init__(self, file: Path, ends: np.ndarray):
+        self._names, self._ends = np.memmap(file, np.uint8, mode="r"), ends
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __getitem__(self, clip: Any) -> Any:
+        if isinstance(clip, slice):
+            return _Picked(self, np.arange(len(self))[clip])
+        clip = range(len(self))[clip]
+        begin = self._ends[clip - 1] if clip else 0
+        return Path(os.fsdecode(self._names[begin : self._ends[clip]].tobytes()))
+
+
 def load_clips(
     source: str | Path | Table | Clips | Sequence[np.ndarray],
     strict: bool = False,
@@ -159,9 +207,10 @@ def load_clips(
 
     Args:
         source: see `slicer_lite.data.read_table`; or the table itself; or a list of 1-D float arrays at 16 kHz;
-            clips that are open already are returned as they are.
+            clips that are open already are returned as they are. A store's own folder (`clips.store`) opens at
+            once, with the labels that it was made with and without a look at the files it was made from.
         strict: raise an error at the first file that cannot be read, instead of skipping it with a warning.
-        allow_outside: let the paths in a CSV leave its folder.
+        allow_outside: let paths in a CSV, and links, lead out of the data's folder.
         progress: show a bar while making sounds and decoding.
 
     Raises:
@@ -171,11 +220,17 @@ def load_clips(
         return source
     if not isinstance(source, str | Path | Table):
         return Clips.from_waveforms(source)
+    if not isinstance(source, Table) and (folder := Path(source).expanduser() / _INDEX).is_file():
+        return _open(folder.parent)[0]
     table = source if isinstance(source, Table) else read_table(source, allow_outside, progress)
     folder = cache_folder() / "stores" / _key(table)
-    if not (folder / "index.npz").exists():
+    if not (folder / _INDEX).exists():
         _build(table, folder, strict, progress)
-    clips = _open(table, folder)
+    clips, kept = _open(folder)
+    clips.rows, clips.split = (
+        _rows(table, kept),
+        table.split[kept],
+    )  # which may have changed since it was made
     if clips.skipped:
         shown = "; ".join(f"{path}: {reason}" for path, reason in clips.skipped[:5])
         more = f"; and {len(clips.skipped) - 5} more" if len(clips.skipped) > 5 else ""
@@ -227,13 +282,17 @@ def decode(path: Path, cut: tuple[float, float] | None = None) -> np.ndarray:
     try:
         with soundfile.SoundFile(path) as file:
             rate = file.samplerate
-            if file.frames * file.channels > MAX_SAMPLES:
+            first, count = (0, file.frames) if cut is None else (round(cut[0] * rate), round(cut[1] * rate))
+            if not MIN_RATE <= rate <= MAX_RATE:
+                raise ValueError(
+                    f"its header declares {rate:,} samples a second; from {MIN_RATE:,} to {MAX_RATE:,} are allowed"
+                )
+            if count * max(file.channels, SAMPLE_RATE / rate) > MAX_SAMPLES:
                 raise ValueError(
                     f"its header declares {file.frames:,} samples of {file.channels} channels "
                     f"({file.frames / rate / 3600:.1f} h), more than the {MAX_SAMPLES:,} allowed; cut it into "
                     "shorter files"
                 )
-            first, count = (0, file.frames) if cut is None else (round(cut[0] * rate), round(cut[1] * rate))
             if first + count > file.frames:
                 raise ValueError(f"it ends after {file.frames / rate:.2f} s, before its cut {cut} does")
             if first:
@@ -249,7 +308,11 @@ def decode(path: Path, cut: tuple[float, float] | None = None) -> np.ndarray:
     if not np.isfinite(mono).all():
         raise ValueError("it holds samples that are not finite (NaN or infinity)")
     if rate != SAMPLE_RATE:
-        mono = torchaudio.functional.resample(torch.from_numpy(mono), rate, SAMPLE_RATE).numpy()
+        # Exact for every usual rate. The filters of an odd one, such as 44,101 Hz, would take gigabytes.
+        ratio = Fraction(rate, SAMPLE_RATE).limit_denominator(640)
+        mono = torchaudio.functional.resample(
+            torch.from_numpy(mono), ratio.numerator, ratio.denominator
+        ).numpy()
     return mono / max(1.0, float(np.abs(mono).max(initial=0.0)))
 
 
@@ -297,6 +360,20 @@ def _decoded(path: Path, cut: tuple[float, float] | None = None) -> np.ndarray |
         return str(error)
 
 
+def _decoded_ahead(table: Table) -> Iterator[np.ndarray | str]:
+    """`_decoded` of each clip in turn, by all cores, a few clips ahead of the reader."""
+    threads = os.cpu_count() or 1
+    jobs: deque[Future[np.ndarray | str]] = deque()
+    # libsndfile and PyTorch release the interpreter lock, so threads use all cores.
+    with ThreadPoolExecutor(threads) as pool:
+        for number, path in enumerate(table.paths):
+            jobs.append(pool.submit(_decoded, path, table.cuts.get(number)))
+            if len(jobs) == _AHEAD * threads:
+                yield jobs.popleft().result()
+        while jobs:
+            yield jobs.popleft().result()
+
+
 def _build(table: Table, folder: Path, strict: bool, progress: bool) -> None:
     """Write the store of a table into a temporary folder, then rename it into place."""
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -306,16 +383,10 @@ def _build(table: Table, folder: Path, strict: bool, progress: bool) -> None:
     skipped: list[tuple[str, str]] = []
     try:
         bar = tqdm(total=len(table), desc="decoding", unit="clip", disable=not progress, leave=False)
-        # libsndfile and PyTorch release the interpreter lock, so threads use all cores.
-        with (
-            ThreadPoolExecutor(os.cpu_count()) as pool,
-            (temporary / "waveforms.i16").open("wb") as file,
-            bar,
-        ):
-            for begin in range(0, len(table), _AHEAD):
-                some = range(begin, min(begin + _AHEAD, len(table)))
-                decoded = pool.map(_decoded, [table.paths[i] for i in some], map(table.cuts.get, some))
-                for number, result in zip(some, decoded, strict=True):
+        # A full disk is that of the cache.
+        with naming(f"{folder.parent} (SLICER_LITE_CACHE moves it)"):
+            with (temporary / _WAVEFORMS).open("wb") as file, bar:
+                for number, result in enumerate(_decoded_ahead(table)):
                     bar.update()
                     if isinstance(result, str):
                         if strict:
@@ -327,37 +398,68 @@ def _build(table: Table, folder: Path, strict: bool, progress: bool) -> None:
                     file.write(_padded(result).tobytes())
                     kept.append(number)
                     lengths.append(len(result))
-            file.flush()
-            os.fsync(file.fileno())
-        if not kept:
-            path, reason = skipped[0]
-            raise ValueError(f"None of the {len(table)} files could be read. The first: {path}: {reason}.")
-        (temporary / "skipped.json").write_text(json.dumps(skipped))
-        np.savez(temporary / "index.npz", kept=np.array(kept), lengths=np.array(lengths))
+                file.flush()
+                os.fsync(file.fileno())
+            if not kept:
+                path, reason = skipped[0]
+                raise ValueError(
+                    f"None of the {len(table)} files could be read. The first: {path}: {reason}."
+                )
+            (temporary / _SKIPPED).write_text(json.dumps(skipped))
+            _write_index(temporary, table, np.array(kept), np.array(lengths))
         try:
             temporary.rename(folder)
         except OSError:
             # Another process has built the same store meanwhile: then its copy serves.
-            if not (folder / "index.npz").exists():
+            if not (folder / _INDEX).exists():
                 raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _open(table: Table, folder: Path) -> Clips:
+def _write_index(folder: Path, table: Table, kept: np.ndarray, lengths: np.ndarray) -> None:
+    """Write all that is known of the clips kept of a table, such that a million of them are read in a moment."""
+    names = [os.fsencode(table.paths[number]) for number in kept]
+    (folder / _PATHS).write_bytes(b"".join(names))
+    rows = _rows(table, kept)
+    texts = {**{name: rows[name] for name in _TEXTS}, "split of clip": table.split[kept]}
+    index: dict[str, Any] = {"kept": kept, "lengths": lengths, "clip": rows["clip"]}
+    index["path ends"] = np.cumsum([len(name) for name in names])
+    # Most texts are repeated: each is written once, and then only its number.
+    for name, values in texts.items():
+        codes, known = pd.factorize(np.asarray(values, dtype=object))
+        index |= {f"{name} codes": codes.astype(np.int32), f"{name} values": known.astype(str)}
+    np.savez(folder / _INDEX, **index)
+
+
+def _open(folder: Path) -> tuple[Clips, np.ndarray]:
+    """The clips of a store, and which of the table's they are."""
     try:
-        with np.load(folder / "index.npz", allow_pickle=False) as index:
+        with np.load(folder / _INDEX, allow_pickle=False) as index:
             kept, lengths = index["kept"], index["lengths"]
-        skipped = [(path, reason) for path, reason in json.loads((folder / "skipped.json").read_text())]
-        samples = np.memmap(folder / "waveforms.i16", dtype="<i2", mode="r")
+            texts = {
+                name: index[f"{name} values"].astype(object)[index[f"{name} codes"]]
+                for name in (*_TEXTS, "split of clip")
+            }
+            rows = pd.DataFrame(
+                {"clip": index["clip"], **{name: pd.Series(texts[name], dtype=object) for name in _TEXTS}}
+            )
+            paths = _StoredPaths(folder / _PATHS, index["path ends"])
+        skipped = [(path, reason) for path, reason in json.loads((folder / _SKIPPED).read_text())]
+        samples = np.memmap(folder / _WAVEFORMS, dtype="<i2", mode="r")
         if len(samples) != int(np.maximum(lengths, WINDOW).sum()):
             raise ValueError(f"it holds {len(samples):,} samples, not as many as its index says")
-    except (ValueError, OSError, KeyError, BadZipFile) as error:
+    except (ValueError, OSError, KeyError, IndexError, BadZipFile) as error:
         raise ValueError(
             f"The store {folder} is damaged ({error}): delete that folder, and it will be made again."
         ) from None
-    place = pd.Series(np.arange(len(kept)), index=kept)
-    rows = table.labels[table.labels["clip"].isin(kept)]
-    rows = rows.assign(clip=rows["clip"].map(place)).reset_index(drop=True)
-    paths = [table.paths[i] for i in kept]
-    return Clips(samples, _layout(lengths), lengths, paths, rows, table.split[kept], skipped)
+    split = texts["split of clip"]
+    return Clips(samples, _layout(lengths), lengths, paths, rows, split, skipped, folder), kept
+
+
+def _rows(table: Table, kept: np.ndarray) -> pd.DataFrame:
+    """The table's rows of the clips that were kept, by their new numbers."""
+    place = np.full(len(table), -1)
+    place[kept] = np.arange(len(kept))
+    clip = place[table.labels["clip"].to_numpy(dtype=int)]
+    return table.labels.assign(clip=clip)[clip >= 0].reset_index(drop=True)

@@ -74,11 +74,28 @@ def name_too_long(folder):
 
 
 def huge_claim(folder):
-    """A RIFF header that declares 2**31 bytes of samples which are not there, as a decoder would believe it."""
+    """A FLAC header that declares 64 billion samples which are not there."""
     wav(folder / "bad.flac", np.zeros(16_000), format="FLAC")
     content = bytearray((folder / "bad.flac").read_bytes())
-    content[21] |= 0x0F  # the upper bits of STREAMINFO's number of samples: now 64 billion
+    content[21] |= 0x0F  # the upper bits of STREAMINFO's number of samples
     (folder / "bad.flac").write_bytes(bytes(content))
+
+
+def bomb(folder):
+    """Five hours of silence, packed into a small file."""
+    wav(folder / "bad.flac", np.zeros(5 * 3600 * 1000, np.int16), 1000, format="FLAC")
+    assert (folder / "bad.flac").stat().st_size < 1e6
+
+
+def claims_rate(rate):
+    def case(folder):
+        wav(folder / "bad.wav")
+        content = bytearray((folder / "bad.wav").read_bytes())
+        content[24:28] = struct.pack("<I", rate)
+        (folder / "bad.wav").write_bytes(bytes(content))
+
+    case.__name__ = f"claims_{rate}_samples_a_second"
+    return case
 
 
 UNREADABLE = {
@@ -92,6 +109,9 @@ UNREADABLE = {
     listed_but_missing: "no such file",
     link_to_itself: "no such file|symbolic links",
     name_too_long: "no such file|File name too long",
+    bomb: "declares 18,000,000 samples of 1 channels \\(5.0 h\\), more than the 268,435,456 allowed",
+    claims_rate(1): "declares 1 samples a second; from 1,000 to 768,000 are allowed",
+    claims_rate(2**31 - 1): "declares 2,147,483,647 samples a second",
     huge_claim: "declares .* samples .* cut it into shorter files",
 }
 
@@ -200,6 +220,28 @@ def manifest_is_a_folder(folder):
     return folder
 
 
+def link_leads_out(folder):
+    (folder / "data").mkdir()
+    with_good(folder / "data")
+    wav(folder / "secret.wav")
+    (folder / "data" / "link.wav").symlink_to(folder / "secret.wav")
+    return folder / "data"
+
+
+def listed_link_leads_out(folder):
+    (link_leads_out(folder) / "manifest.csv").write_text("path\ngood.wav\nlink.wav\n")
+    return folder / "data"
+
+
+def linked_folder_leads_out(folder):
+    (folder / "data").mkdir()
+    (folder / "elsewhere").mkdir()
+    with_good(folder / "elsewhere")
+    (folder / "data" / "inside").symlink_to(folder / "elsewhere")
+    (folder / "data" / "manifest.csv").write_text("path\ninside/good.wav\n")
+    return folder / "data"
+
+
 def table(text):
     def case(folder):
         with_good(folder)
@@ -225,6 +267,12 @@ SOURCES = {
     "unknown split": (table("path,label,split\ngood.wav,x,dev\n"), "unknown split 'dev'"),
     "contradiction": (table("path,label\ngood.wav,x\ngood.wav,y\n"), "contradicting rows"),
     "path leads out": (table("path\n../../etc/passwd\n"), "leads out of"),
+    "link leads out": (
+        link_leads_out,
+        "link.wav is a link that leads out of .*secret.wav. Pass allow_outside",
+    ),
+    "listed link leads out": (listed_link_leads_out, "link.wav is a link that leads out of"),
+    "linked folder leads out": (linked_folder_leads_out, "inside/good.wav is a link that leads out of"),
     "absolute path": (table("path\n/etc/passwd\n"), "leads out of"),
 }
 
@@ -259,6 +307,24 @@ def test_paths_may_leave_the_folder_when_allowed(tmp_path):
     (tmp_path / "lists").mkdir()
     (tmp_path / "lists" / "list.csv").write_text("path\n../good.wav\n")
     assert len(sl.load_clips(tmp_path / "lists" / "list.csv", allow_outside=True, progress=False)) == 1
+
+
+@pytest.mark.parametrize(
+    ("case", "count"), [(link_leads_out, 2), (listed_link_leads_out, 2), (linked_folder_leads_out, 1)]
+)
+def test_links_may_leave_the_folder_when_allowed(tmp_path, case, count):
+    assert len(sl.load_clips(case(tmp_path), allow_outside=True, progress=False)) == count
+
+
+def test_links_that_stay_inside_are_fine(tmp_path):
+    data = tmp_path / "data"
+    (data / "deep").mkdir(parents=True)
+    with_good(data)
+    (data / "deep" / "again.wav").symlink_to(data / "good.wav")
+    (data / "whole").symlink_to(data)  # a circle of folders, which nobody walks
+    assert len(sl.load_clips(data, progress=False)) == 2
+    (tmp_path / "alias").symlink_to(data)
+    assert len(sl.load_clips(tmp_path / "alias", progress=False)) == 2
 
 
 def read_as_nobody(folder, said):

@@ -1,8 +1,11 @@
 """From files of any kind to windows: nothing is lost, nothing is invented."""
 
 import os
+import shutil
+import tracemalloc
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 import torch
@@ -11,8 +14,8 @@ from hypothesis import strategies as st
 
 import slicer_lite as sl
 from slicer_lite.config import WINDOW
-from slicer_lite.data import read_table
-from slicer_lite.store import Clips, decode
+from slicer_lite.data import make_table, read_table
+from slicer_lite.store import Clips, _write_index, decode
 
 
 def tone(seconds=1.0, rate=16_000, pitch=440.0, level=0.5):
@@ -40,6 +43,14 @@ def test_every_format_rate_and_channel_count_gives_the_same_tone(tmp_path, name,
     spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples))))
     assert spectrum.argmax() * 16_000 / len(samples) == pytest.approx(440, abs=1.5)
     assert np.sqrt(np.mean(samples[4000:12_000] ** 2)) == pytest.approx(0.5 / np.sqrt(2), rel=0.03)
+
+
+def test_a_rate_that_nobody_uses_is_resampled_too(tmp_path):
+    soundfile.write(tmp_path / "a.wav", tone(1.0, 44_101), 44_101)
+    samples = decode(tmp_path / "a.wav")
+    assert len(samples) == 16_000
+    spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples))))
+    assert spectrum.argmax() == 440
 
 
 def test_channels_are_averaged(tmp_path):
@@ -132,6 +143,72 @@ def test_the_store_is_made_once_and_anew_when_a_file_changes(tmp_path, monkeypat
     soundfile.write(tmp_path / "data" / "a.wav", tone(pitch=880), 16_000)
     os.utime(tmp_path / "data" / "a.wav", ns=(1, 1))
     assert not np.array_equal(sl.load_clips(tmp_path / "data")[0], first)
+
+
+def two_labelled(folder):
+    folder.mkdir()
+    for name in ("ä 1.wav", "b.wav"):
+        soundfile.write(folder / name, tone(), 16_000)
+    (folder / "bad.wav").write_bytes(b"")
+    rows = (
+        "ä 1.wav,word,yes,train,s1\nbad.wav,word,yes,train,s1\nb.wav,word,no,test,s2\nb.wav,voice,ann,,s2\n"
+    )
+    (folder / "manifest.csv").write_text("path,task,label,split,group\n" + rows)
+
+
+@pytest.mark.filterwarnings("ignore:1 of 3 files")
+def test_a_store_opens_by_its_own_path_without_the_files_it_was_made_from(tmp_path, monkeypatch):
+    monkeypatch.setenv("SLICER_LITE_CACHE", str(tmp_path / "cache"))
+    two_labelled(tmp_path / "data")
+    clips = sl.load_clips(tmp_path / "data")
+    shutil.rmtree(tmp_path / "data")
+    again = sl.load_clips(clips.store)
+    np.testing.assert_array_equal(again[1], clips[1])
+    paths = [tmp_path / "data" / "ä 1.wav", tmp_path / "data" / "b.wav"]
+    assert list(again.paths) == list(clips.paths) == paths
+    assert again.split.tolist() == clips.split.tolist() == ["train", "test"]
+    pd.testing.assert_frame_equal(again.rows, clips.rows, check_dtype=False)
+    assert again.labels("voice").tolist() == ["", "ann"]
+    assert again.skipped == clips.skipped
+    assert again.paths[-1:][0].name == "b.wav"
+    assert list(again.for_pretraining().paths) == paths[:1]
+
+
+@pytest.mark.filterwarnings("ignore:1 of 3 files")
+def test_new_labels_need_no_new_decoding(tmp_path, monkeypatch):
+    monkeypatch.setenv("SLICER_LITE_CACHE", str(tmp_path / "cache"))
+    two_labelled(tmp_path / "data")
+    store = sl.load_clips(tmp_path / "data").store
+    manifest = tmp_path / "data" / "manifest.csv"
+    manifest.write_text(manifest.read_text().replace("yes,train", "no,test"))
+    clips = sl.load_clips(tmp_path / "data")
+    assert clips.store == store
+    assert clips.labels("word").tolist() == ["no", "no"]
+    assert clips.split.tolist() == ["test", "test"]
+
+
+@pytest.mark.slow
+def test_a_store_of_a_million_clips_opens_in_little_memory(tmp_path):
+    count = 1_000_000
+    paths = [f"/data/speech/train/{number // 1000:04d}/{number:07d}.flac" for number in range(count)]
+    number = pd.Series(np.arange(count))
+    rows = pd.DataFrame(
+        {"clip": number, "task": "word", "label": (number % 35).astype(str), "split": "train"}
+    )
+    rows["group"] = (number // 50).astype(str)
+    _write_index(tmp_path, make_table(paths, rows), np.arange(count), np.full(count, WINDOW))
+    (tmp_path / "skipped.json").write_text("[]")
+    with (tmp_path / "waveforms.i16").open("wb") as file:
+        file.truncate(2 * WINDOW * count)  # 30 GB of silence that take no room
+    del paths, rows
+    tracemalloc.start()
+    clips = sl.load_clips(tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(clips) == count
+    assert peak < 200 * count  # bytes
+    assert clips.paths[987_654].name == "0987654.flac"
+    assert clips.windows(np.array([987_654]), np.array([0])).shape == (1, WINDOW)
 
 
 def test_an_interrupted_decoding_leaves_nothing_behind(tmp_path, monkeypatch):
