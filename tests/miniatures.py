@@ -175,15 +175,14 @@ def tut2018(root: Path) -> None:
     from slicer_lite.lape.tasks.sounds import SCENES
 
     top, meta, setup = root / TUT, [], {"train": [], "evaluate": []}
-    for scene in SCENES:
-        for part, city, place in (
-            ("train", "barcelona", 0),
-            ("train", "helsinki", 3),
-            ("evaluate", "paris", 7),
+    for number, scene in enumerate(SCENES):
+        for take, (part, city) in enumerate(
+            (("train", "barcelona"), ("train", "helsinki"), ("evaluate", "paris"))
         ):
-            name = f"audio/{scene}-{city}-{place}-0-a.wav"
+            place = 3 * number + take  # places are numbered through all scenes
+            name = f"audio/{scene}-{city}-{place}-{30 * place}-a.wav"
             put(top / name, sound(48_000, 2, "PCM_24", samples=480))
-            meta.append([name, scene, f"{scene}-{city}-{place}", "a"])
+            meta.append([name, scene, f"{city}-{place}", "a"])
             setup[part].append([name, scene])
     put_csv(top / "meta.csv", [["filename", "scene_label", "identifier", "source_label"], *meta], "\t")
     for part, rows in setup.items():

@@ -92,11 +92,15 @@ def _twelve(rows: list[Row], folder: Path) -> list[Row]:
 
 def _silence(noises: list[Path], split: str, count: int) -> list[Row]:
     """`count` seconds of noise, evenly spaced in each file's stretch for this split, files in turn. [ours]"""
-    import soundfile  # here, as in `decode`: an audio library is needed by those who read audio only
+    import soundfile  # here, as in `decode`: it is needed only by those who read audio
 
     rows = []
     for place, file in enumerate(noises):
-        begin, end = (share * soundfile.info(file).duration for share in _STRETCHES[split])
+        try:
+            seconds = soundfile.info(file).duration
+        except soundfile.SoundFileError as error:
+            raise ValueError(f"{file} is not readable as audio ({str(error).rstrip('.')}).") from None
+        begin, end = (share * seconds for share in _STRETCHES[split])
         if end - begin < _SECONDS:
             raise ValueError(f"{file} is too short to cut {_SECONDS:g} s for each split from it.")
         starts = np.linspace(begin, end - _SECONDS, len(range(place, count, len(noises))))
