@@ -267,6 +267,10 @@ def test_a_cut_is_that_stretch_of_its_file(mini):
     whole, rate = soundfile.read(table.paths[clip], dtype="float32")
     first = round(start * rate)
     np.testing.assert_array_equal(clips[clip], whole[first : first + round(seconds * rate)])
+    # Another cut is another clip, whatever has been decoded before.
+    moved = dataclasses.replace(table, cuts={**table.cuts, clip: (start - 0.25, seconds)})
+    other = sl.load_clips(moved, strict=True, progress=False)[clip]
+    np.testing.assert_array_equal(other[4000:], clips[clip][:-4000])
 
 
 def test_a_cut_beyond_the_end_is_no_clip(mini):
