@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from slicer_lite.config import WINDOW
+from slicer_lite.config import WINDOW, Config
 from slicer_lite.encoder import Encoder
 from slicer_lite.logmel import LogMel
 from slicer_lite.store import Clips, check_waveforms, load_clips
+from slicer_lite.views import fit_views
 
 BATCH = 256  # windows embedded at once
 Feature = Callable[[Tensor], Tensor]  # of log-mels: (B, 1, 64, 96) -> (B, D)
@@ -91,6 +92,13 @@ class Embedder(nn.Module):
     def forward(self, waveform: Tensor) -> Tensor:
         frames = self.frames(waveform)  # (B, windows, 12, dim)
         return (frames.amax(2) + frames.mean(2)).mean(1)  # `Encoder.pool`, then the mean over windows
+
+
+def set_statistics(encoder: Encoder, clips: Clips) -> None:
+    """Give an encoder the mean and deviation of the clips' log-mels: for one that has been trained elsewhere."""
+    views = fit_views(Config(mixing="none"), clips, encoder.mean.device)
+    encoder.mean.copy_(views.mean)
+    encoder.deviation.copy_(views.deviation)
 
 
 def embedding_by(encoder: Encoder) -> Feature:

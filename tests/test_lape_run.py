@@ -10,13 +10,13 @@ from sklearn.linear_model import LogisticRegression
 
 import slicer_lite as sl
 from slicer_lite.cli import main
-from slicer_lite.embed import mel_statistics
+from slicer_lite.embed import mel_statistics, set_statistics
 from slicer_lite.lape import cache, linear, supervised
 from slicer_lite.lape.cache import Features, data_hash, weights_hash, window_features
 from slicer_lite.lape.linear import LinearLayer, Windows
 from slicer_lite.lape.probe import quick_probe, window_probe, with_validation
 from slicer_lite.lape.report import as_latex, as_markdown, gather, write_report
-from slicer_lite.lape.run import TRAINED, run_task, set_statistics
+from slicer_lite.lape.run import TRAINED, run_task
 from slicer_lite.weights import load_audiontt, save_weights, untrained_encoder
 
 CPU = torch.device("cpu")
@@ -253,8 +253,8 @@ def test_external_weights_are_read_without_running_code(tmp_path, encoder, clips
     assert not theirs.training
     torch.testing.assert_close(theirs(torch.ones(1, 1, 64, 96)), encoder(torch.ones(1, 1, 64, 96)))
     assert (theirs.mean, theirs.deviation) == (0, 1)
-    set_statistics(theirs, clips)
     part = clips.for_pretraining()
+    set_statistics(theirs, part)
     lms = sl.LogMel()(part.windows(np.arange(len(part)), part.room // 2).float() / 32768)
     assert theirs.mean.item() == pytest.approx(lms.mean().item(), abs=0.5)
     torch.save({"state_dict": clips}, path)
@@ -399,6 +399,12 @@ def test_the_command_line_from_weights_to_report(tones, tmp_path, capsys, minute
     assert "of other weights, data or settings" in capsys.readouterr().err
     main(["lape", "report", "--results", str(tmp_path / "results"), "--out", str(tmp_path / "report")])
     assert "| pitch |" in capsys.readouterr().out
+    torch.save(model.encoder.state_dict(), tmp_path / "theirs.pth")
+    run[3], run[7] = str(tmp_path / "theirs.pth"), str(tmp_path / "others")
+    main([*run, "--seeds", "0"])
+    weights = json.loads((tmp_path / "others" / "pitch.json").read_text())["about"]["weights"]
+    assert weights["name"] == "theirs.pth"
+    assert weights["mean"] < -1 < 1 < weights["deviation"]  # measured on the train split
     with pytest.raises(SystemExit):
         main([*run[:4], "--out", str(tmp_path / "none")])
     assert "Give one of --root" in capsys.readouterr().err

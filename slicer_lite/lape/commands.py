@@ -10,9 +10,10 @@ from typing import Annotated, Any
 
 import tyro
 
+from slicer_lite.embed import set_statistics
 from slicer_lite.files import write_json
 from slicer_lite.lape.report import write_report
-from slicer_lite.lape.run import Baseline, Protocol, is_result_of, run_task, set_statistics
+from slicer_lite.lape.run import Baseline, Protocol, is_result_of, run_task
 from slicer_lite.lape.tasks import TASKS, Task, find_tasks
 from slicer_lite.store import Clips, load_clips
 from slicer_lite.weights import load, load_audiontt
@@ -114,7 +115,9 @@ class RunTasks:
         done = 0
         for task, clips in self._data():
             if external:
-                set_statistics(encoder, clips, self.device)
+                # No label is used. In a task of folds every clip is a test clip once: then all are measured.
+                train = clips.for_pretraining()
+                set_statistics(encoder, train if len(train) else clips)
             done += 1
             path = self.out.expanduser() / f"{task}.json"
             wanted = (encoder, clips, task, self.protocol, self.seeds, self.baselines)

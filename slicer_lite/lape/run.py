@@ -16,15 +16,13 @@ import sklearn
 import torch
 
 import slicer_lite
-from slicer_lite.config import Config
 from slicer_lite.device import choose_device
 from slicer_lite.encoder import Encoder
-from slicer_lite.lape.cache import Features, data_hash, weights_hash, window_features
+from slicer_lite.lape.cache import data_hash, weights_hash, window_features
 from slicer_lite.lape.probe import Accuracy, counted, majority_of, quick_probe, window_probe
 from slicer_lite.lape.supervised import supervised
 from slicer_lite.lape.tasks import TASKS
 from slicer_lite.store import Clips
-from slicer_lite.views import fit_views
 from slicer_lite.weights import untrained_encoder
 
 Protocol = Literal["lape", "quick"]
@@ -58,9 +56,9 @@ def run_task(
     """Probe one task with a trained encoder and with the baselines beside it.
 
     Seeds draw the untrained encoders' weights, the supervised training, and what is held out of the train split for
-    choosing. An accuracy is the mean over seeds, and over the folds of a task that has several; its 95 % Wilson
-    interval is that of one count of all test clips, so it covers the choice of test clips and not the seeds, whose
-    accuracies are listed beside it.
+    choosing, where the task has no validation split. An accuracy is the mean over seeds, and over the folds of a
+    task that has several; its 95 % Wilson interval is that of one count of all test clips, so it covers the choice
+    of test clips and not the seeds, whose accuracies are listed beside it.
 
     Args:
         encoder: in evaluation mode, with its input statistics set.
@@ -90,8 +88,8 @@ def run_task(
         raise ValueError(f"The task {task!r} has no {lacking[0]} split.")
     data = data_hash(clips)
 
-    def probed(of: Encoder | None, seed: int, known: Features | None = None) -> list[Accuracy]:
-        features = known or window_features(of, clips, data, where, progress)
+    def probed(of: Encoder | None, seed: int) -> list[Accuracy]:
+        features = window_features(of, clips, data, where, progress)
         if protocol == "lape":
             return [window_probe(features, part, seed=seed, device=where) for _, part in rounds]
         embeddings = features.of_clips()
@@ -112,10 +110,12 @@ def run_task(
         "supervised": trained_with_labels,
     }
     results, seconds = {}, {}
+    given = all((part["split"] == "validation").any() for _, part in rounds)
     for name in (TRAINED, *baselines):
         at = time.monotonic()
-        # What hears nothing or has no random numbers is the same for every seed.
-        runs = {seed: answers[name](seed) for seed in (seeds if name != "majority" else seeds[:1])}
+        # Where nothing is random, one seed says all.
+        once = name == "majority" or (given and name in (TRAINED, "mel"))
+        runs = {seed: answers[name](seed) for seed in (seeds[:1] if once else seeds)}
         results[NAMES.get(name, name)] = _together(runs)
         seconds[NAMES.get(name, name)] = round(time.monotonic() - at, 2)
     seconds["all"] = round(time.monotonic() - begun, 2)
@@ -176,18 +176,6 @@ def of_task(clips: Clips, task: str) -> Clips:
     if task not in clips.tasks:
         raise ValueError(f"There is no task {task!r}: the tasks are {', '.join(clips.tasks) or 'none'}.")
     return clips.subset(np.unique(clips.rows["clip"][clips.rows["task"] == task].to_numpy(int)))
-
-
-def set_statistics(encoder: Encoder, clips: Clips, device: str = "auto") -> None:
-    """Give an encoder that has no input statistics those of the clips: one mean and one deviation of log-mels.
-
-    The train split is measured; of a task of several folds, where every clip is a test clip once, all of it. No
-    label is used.
-    """
-    train = clips.for_pretraining()
-    views = fit_views(Config(mixing="none"), train if len(train) else clips, choose_device(device))
-    encoder.mean.copy_(views.mean)
-    encoder.deviation.copy_(views.deviation)
 
 
 def _described(protocol: Protocol) -> str:

@@ -13,15 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from slicer_lite.config import Config
 from slicer_lite.device import choose_device, computes_in_bf16
-from slicer_lite.embed import mean_over_windows
+from slicer_lite.embed import mean_over_windows, set_statistics
 from slicer_lite.encoder import Encoder
 from slicer_lite.lape.probe import Accuracy, counted, with_validation
 from slicer_lite.logmel import LogMel
 from slicer_lite.randomness import clip_order, generator
 from slicer_lite.store import Clips
-from slicer_lite.views import fit_views, random_starts
+from slicer_lite.views import random_starts
 
 # All [ours], tried on the embedded sound world.
 _BATCH, _RATE, _DECAY, _RISING = (
@@ -96,8 +95,11 @@ def supervised(
     with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
         torch.manual_seed(seed)
         model = _Model(channels, dim, [len(n) for n in names.values()]).to(where)
-        _measure(model.encoder, fit, seed, where)
-        best, highest = model.state_dict(), -np.inf
+        set_statistics(model.encoder, fit)
+        best, highest = (
+            model.state_dict(),
+            -np.inf,
+        )  # without a choice: the weights as they will be at the end
         for _ in _training(model, fit, y, epochs, seed, where, progress):
             if validate:
                 likelihood = _likelihood(model, clips, held, names, where)
@@ -154,13 +156,6 @@ def _varied(lms: Tensor, draws: torch.Generator) -> Tensor:
     gain = torch.randn(count, 1, 1, 1, generator=draws)
     lms = torch.where(flat.to(lms.device), lms.mean((2, 3), keepdim=True), lms)
     return lms + gain.to(lms.device)
-
-
-def _measure(encoder: Encoder, clips: Clips, seed: int, device: torch.device) -> None:
-    """Give the encoder the mean and deviation of the clips' log-mels."""
-    views = fit_views(Config(mixing="none", seed=seed), clips, device)
-    encoder.mean.copy_(views.mean)
-    encoder.deviation.copy_(views.deviation)
 
 
 def _scores(
