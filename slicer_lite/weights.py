@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from slicer_lite.config import N_MELS, Config
+from slicer_lite.config import Config
 from slicer_lite.delores import DeLoResM
 from slicer_lite.encoder import Encoder
 from slicer_lite.files import write_durably
@@ -92,7 +91,7 @@ def load(source: str | Path) -> Pretrained:
     if about.get("format") != _FORMAT:
         raise ValueError(
             f"{path} holds no slicer-lite weights (format {about.get('format')!r}, expected {_FORMAT!r}). "
-            "For checkpoints of LAPE or BYOL-A see slicer_lite.weights.load_audiontt."
+            "For checkpoints of LAPE or BYOL-A see slicer_lite.lape.load_audiontt."
         )
     try:
         config = Config().replace(**about["config"])
@@ -113,37 +112,6 @@ def shipped() -> list[str]:
 def load_encoder(source: str | Path) -> Encoder:
     """The encoder of `load(source)`, in evaluation mode, with the statistics of its training data."""
     return load(source).encoder
-
-
-def load_audiontt(path: str | Path) -> Encoder:
-    """The encoder in a checkpoint of LAPE or BYOL-A (`.pth`, `.pt`, `.ckpt`), in evaluation mode.
-
-    The file is read without running code from it. Such checkpoints hold no input statistics: the encoder's mean and
-    deviation stay 0 and 1, and must be set; BYOL-A's own evaluation takes those of the task's train split, and so
-    does `slicer_lite.lape.run`. The log-mels are taken to be ours: both were pre-trained on librosa's.
-
-    Raises:
-        FileNotFoundError: there is nothing of that name.
-        ValueError: the file holds other things than tensors, or no AudioNTT encoder of 64 bands.
-    """
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist: give a checkpoint of LAPE or BYOL-A.")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ValueError(
-            f"{path} is not a checkpoint of tensors alone ({reason}). Ask its maker for the state dict by itself."
-        ) from None
-    state = content.get("state_dict", content) if isinstance(content, dict) else {}
-    try:
-        encoder = Encoder.from_audiontt({k: v for k, v in state.items() if isinstance(v, Tensor)})
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-    if encoder.n_mels != N_MELS:
-        raise ValueError(f"{path} holds an encoder of {encoder.n_mels} mel bands; here there are {N_MELS}.")
-    return encoder.eval().requires_grad_(False)
 
 
 def untrained_encoder(like: Encoder, seed: int = 0) -> Encoder:

@@ -2,6 +2,7 @@
 
 import json
 
+import miniatures
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,11 +14,12 @@ from slicer_lite.cli import main
 from slicer_lite.embed import mel_statistics, set_statistics
 from slicer_lite.lape import cache, linear, supervised
 from slicer_lite.lape.cache import Features, data_hash, weights_hash, window_features
+from slicer_lite.lape.checkpoints import load_audiontt
 from slicer_lite.lape.linear import LinearLayer, Windows
 from slicer_lite.lape.probe import quick_probe, window_probe, with_validation
 from slicer_lite.lape.report import as_latex, as_markdown, gather, write_report
 from slicer_lite.lape.run import TRAINED, run_task
-from slicer_lite.weights import load_audiontt, save_weights, untrained_encoder
+from slicer_lite.weights import METHODS, save_weights, untrained_encoder
 
 CPU = torch.device("cpu")
 
@@ -252,13 +254,20 @@ def test_external_weights_are_read_without_running_code(tmp_path, encoder, clips
     theirs = load_audiontt(path)
     assert not theirs.training
     torch.testing.assert_close(theirs(torch.ones(1, 1, 64, 96)), encoder(torch.ones(1, 1, 64, 96)))
+    both = {
+        f"{name}.encoder.{k}": v
+        for name in ("encoder_k", "encoder_q")
+        for k, v in encoder.state_dict().items()
+    }
+    torch.save({k: v + ("encoder_k" in k) for k, v in both.items()}, path)
+    assert weights_hash(load_audiontt(path)) == weights_hash(theirs)  # the student, not the teacher
     assert (theirs.mean, theirs.deviation) == (0, 1)
     part = clips.for_pretraining()
     set_statistics(theirs, part)
     lms = sl.LogMel()(part.windows(np.arange(len(part)), part.room // 2).float() / 32768)
     assert theirs.mean.item() == pytest.approx(lms.mean().item(), abs=0.5)
     torch.save({"state_dict": clips}, path)
-    with pytest.raises(ValueError, match="not a checkpoint of tensors alone"):
+    with pytest.raises(ValueError, match="without running code"):
         load_audiontt(path)
     path.write_bytes(b"no")
     with pytest.raises(ValueError, match="theirs.pth"):
@@ -302,6 +311,38 @@ def test_every_fold_is_the_test_split_once(tones, encoder, tmp_path):
     assert found["results"]["mel mean + deviation"]["clips"] == 48
     assert found["about"]["data"]["rounds"] == ["0", "1", "2"]
     assert any("not the published" in sentence for sentence in found["about"]["differences"])
+
+
+@pytest.mark.slow
+def test_lapes_own_data_sets_run_and_what_is_missing_is_left_out(tmp_path, minute, capsys):
+    root = tmp_path / "root"
+    miniatures.nsynth(root)  # a validation split, and a class that only the train split has
+    miniatures.us8k(root)  # ten folds
+    save_weights(tmp_path / "w.safetensors", METHODS["slicer"].network(minute), None, minute, 0)
+    run = [
+        "lape",
+        "run",
+        "--weights",
+        str(tmp_path / "w.safetensors"),
+        "--root",
+        str(root),
+        "--seeds",
+        "0",
+        "1",
+    ]
+    main([*run, "--out", str(tmp_path / "results"), "--baselines", "mel", "majority"])
+    said = capsys.readouterr()
+    assert "voxceleb1_sid: left out. " in said.err
+    main(["lape", "report", "--results", str(tmp_path / "results"), "--out", str(tmp_path / "report")])
+    found = json.loads((tmp_path / "report" / "results.json").read_text())["about"]["results"]["results"]
+    assert list(found) == ["nsynth", "us8k"]
+    runs = {task: found[task]["results"][TRAINED]["runs"] for task in found}
+    assert list(runs["nsynth"]) == ["0"]  # with a validation split nothing is random
+    assert [len(folds) for folds in runs["us8k"].values()] == [10, 10]
+    assert "| us8k | " in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main([*run, "--out", str(tmp_path / "results"), "--tasks", "iemocap"])
+    assert "IEMOCAP" in capsys.readouterr().err
 
 
 def test_what_cannot_be_probed_is_said(clips, encoder):
@@ -383,7 +424,7 @@ def test_a_report_is_written_once(tmp_path):
 
 
 def test_the_command_line_from_weights_to_report(tones, tmp_path, capsys, minute):
-    model = sl.weights.METHODS["slicer"].network(minute)
+    model = METHODS["slicer"].network(minute)
     save_weights(tmp_path / "w.safetensors", model, None, minute, 7)
     run = ["lape", "run", "--weights", str(tmp_path / "w.safetensors"), "--data", str(tones)]
     run += ["--out", str(tmp_path / "results"), "--baselines", "mel", "majority", "--protocol", "quick"]

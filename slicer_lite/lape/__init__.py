@@ -1,6 +1,6 @@
 """LAPE: its tasks, linear probes on frozen embeddings, the baselines beside them, and their results."""
 
-from slicer_lite.lape.checkpoints import from_lape, load_checkpoint, save_checkpoint, to_lape
+from slicer_lite.lape.checkpoints import from_lape, load_audiontt, load_checkpoint, save_checkpoint, to_lape
 from slicer_lite.lape.probe import Accuracy, cross_validate, linear_probe, majority
 from slicer_lite.lape.report import evaluate, features
 from slicer_lite.lape.tasks import TASKS, Task
@@ -14,6 +14,7 @@ __all__ = [
     "features",
     "from_lape",
     "linear_probe",
+    "load_audiontt",
     "load_checkpoint",
     "majority",
     "save_checkpoint",

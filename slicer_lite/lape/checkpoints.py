@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from slicer_lite.config import Config
+from slicer_lite.config import N_MELS, Config
 from slicer_lite.encoder import Encoder
 from slicer_lite.files import write_durably
 from slicer_lite.slicer import Network
@@ -83,9 +83,8 @@ def _assembled(
     student: Mapping[str, Tensor], heads: dict[str, Tensor], mean: float, deviation: float
 ) -> Pretrained:
     encoder = Encoder.from_audiontt({k: v for k, v in student.items() if k.startswith("encoder.")})
-    channels = encoder.features[0][0].out_channels  # type: ignore[index]
     config = Config(
-        channels=channels, dim=encoder.dim,
+        channels=encoder.channels, dim=encoder.dim,
         projection_dim=len(heads["instance_head.weight"]), clusters=len(heads["cluster_head.2.weight"]),
     )  # fmt: skip
     encoder.mean.fill_(mean)
@@ -133,6 +132,48 @@ def load_checkpoint(
         FileNotFoundError: there is no such file.
         ValueError: it is no checkpoint, holds other objects than tensors, or another model.
     """
+    state, ours = _read(path)
+    try:
+        found = from_lape(
+            state,
+            ours.get("mean", 0.0) if mean is None else mean,
+            ours.get("deviation", 1.0) if deviation is None else deviation,
+        )
+        if ours:
+            found.config = Config().replace(**ours["config"])
+            found.step, found.centroids = int(ours["step"]), ours["centroids"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: {error}") from None
+    return found
+
+
+def load_audiontt(path: str | Path) -> Encoder:
+    """The encoder alone of a checkpoint of LAPE (any of its methods) or BYOL-A, in evaluation mode.
+
+    Of a student and a teacher the student is taken. Such files hold no input statistics, unless `save_checkpoint`
+    wrote them: mean and deviation are then 0 and 1, and `slicer_lite.embed.set_statistics` gives others. BYOL-A's own
+    evaluation takes those of the task's train split. The log-mels are taken to be ours: both toolkits pre-train on
+    librosa's.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no checkpoint, holds other objects than tensors, or no AudioNTT encoder of 64 bands.
+    """
+    state, ours = _read(path)
+    student = {name: value for name, value in state.items() if name.startswith(_STUDENT)}
+    try:
+        encoder = Encoder.from_audiontt(student or state)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    if encoder.n_mels != N_MELS:
+        raise ValueError(f"{path} holds an encoder of {encoder.n_mels} mel bands; here there are {N_MELS}.")
+    encoder.mean.fill_(ours.get("mean", 0.0))
+    encoder.deviation.fill_(ours.get("deviation", 1.0))
+    return encoder.eval().requires_grad_(False)
+
+
+def _read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors of a checkpoint's state dict, and what `save_checkpoint` has put beside it, if it has."""
     path = Path(path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: give a checkpoint file.")
@@ -149,17 +190,7 @@ def load_checkpoint(
         ) from None
     if not isinstance(content, dict) or not isinstance(content.get("state_dict", content), dict):
         raise ValueError(f"{path} holds no state dict but {type(content).__name__}.")
-    state, ours = content.get("state_dict", content), content.get(_OURS, {})
-    state = {name: value for name, value in state.items() if isinstance(value, Tensor)}
-    try:
-        found = from_lape(
-            state,
-            ours.get("mean", 0.0) if mean is None else mean,
-            ours.get("deviation", 1.0) if deviation is None else deviation,
-        )
-        if ours:
-            found.config = Config().replace(**ours["config"])
-            found.step, found.centroids = int(ours["step"]), ours["centroids"]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: {error}") from None
-    return found
+    state = content.get("state_dict", content)
+    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    ours = content.get(_OURS)
+    return tensors, ours if isinstance(ours, dict) else {}
