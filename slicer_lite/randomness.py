@@ -7,6 +7,7 @@ had it never been stopped, and several processes draw the same numbers without t
 from __future__ import annotations
 
 import zlib
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -34,7 +35,12 @@ def clip_order(count: int, batch_size: int, seed: int, step: int) -> torch.Tenso
     passes = places // count
     order = torch.empty(batch_size, dtype=torch.long)
     for number in passes.unique().tolist():
-        permutation = torch.randperm(count, generator=generator(seed, number, "order of a pass"))
         here = passes == number
-        order[here] = permutation[places[here] % count]
+        order[here] = _permutation(count, seed, number)[places[here] % count]
     return order
+
+
+@lru_cache(maxsize=2)  # two passes may meet in a batch; for a hundred million clips one takes seconds
+def _permutation(count: int, seed: int, number: int) -> torch.Tensor:
+    """The order of a whole pass."""
+    return torch.randperm(count, generator=generator(seed, number, "order of a pass"))

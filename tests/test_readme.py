@@ -47,3 +47,17 @@ def test_readme_names_every_file_of_the_package():
     listed = {line.split()[0].rstrip("/") for line in house.splitlines() if line.strip()}
     there = {p.name for p in (ROOT / "slicer_lite").iterdir() if not p.name.startswith("_")}
     assert listed == there
+
+
+def test_the_scaling_tables_follow_from_the_measured_rates():
+    page = (ROOT / "docs" / "scaling.md").read_text()
+    step = results("speed.json")["step"]
+    for preset in ("tiny", "small", "paper"):
+        rate = step[preset]["step, clips a second"]["median"]
+        hours = [clips / rate / 3600 for clips in (250e3, 2e6, 100e6)]
+        assert f"| {preset} | {rate:.0f} | {hours[0]:.1f} | {hours[1]:.1f} | {hours[2]:.0f} | |" in page
+    decoding = [
+        results("speed.json")["store"][f"FLAC at {rate} Hz, times real time"]["median"]
+        for rate in (16000, 44100)
+    ]
+    assert f"ran at {decoding[0]:,.0f} times real time (44.1 kHz: {decoding[1]:,.0f})" in page
