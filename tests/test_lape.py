@@ -117,6 +117,15 @@ def test_bad_arguments(change, message):
         lape.linear_probe(**arguments)
 
 
+def test_classes_of_few_clips():
+    x, y = blobs(40)
+    few = np.concatenate([np.flatnonzero(np.asarray(y) == label)[:2] for label in sorted(set(y))])
+    labels = [y[place] for place in few]
+    assert lape.linear_probe(x[few], labels, x, y).clips == 40
+    with pytest.raises(ValueError, match="a single clip"):
+        lape.linear_probe(x[few[::2]], labels[::2], x, y)
+
+
 @pytest.fixture(scope="module")
 def results(tones, tmp_path_factory):
     config = sl.preset("tiny", channels=4, dim=16, clusters=4, queue=64, mix_memory=32, batch_size=8)

@@ -241,7 +241,15 @@ def counted(correct: int, clips: int, strength: float | None = None) -> Accuracy
 def _splits(
     x: np.ndarray, y: np.ndarray, groups: np.ndarray | None, folds: int, seed: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Pairs of places to fit to and to check on. Groups stay together if each class has enough of them."""
+    """Pairs of places to fit to and to check on. Groups stay together if each class has enough of them.
+
+    Raises:
+        ValueError: no class has two clips.
+    """
+    most = np.unique(y, return_counts=True)[1].max(initial=0)
+    if most < 2:
+        raise ValueError("Every class has a single clip: nothing can be held out to choose the strength by.")
+    folds = min(folds, most)
     with warnings.catch_warnings():
         # A class with fewer clips than folds is missing from some: its clips then count as errors, for all alike.
         warnings.filterwarnings("ignore", message="The least populated class")
