@@ -48,6 +48,8 @@ def main(paths: list[Path]) -> None:
 
 
 def shrink(output: nbformat.NotebookNode) -> None:
+    # A widget without a kernel is an error message; the static picture beside it is shown instead.
+    output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
     if "image/png" in output.get("data", {}):
         picture = Image.open(io.BytesIO(base64.b64decode(output.data["image/png"]))).convert("RGB")
         small = picture.quantize(255, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)

@@ -1,4 +1,4 @@
-"""Who is in which cluster, and what the clusters are about: usage, purity, NMI, typical clips, a map.
+"""Who is in which cluster, and what the clusters are about: usage, purity, NMI, typical clips; who is near whom.
 
 Labels are only looked at here, after training. Clips without a label (`''`) are left out of every comparison.
 """
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 from sklearn.metrics import normalized_mutual_info_score
+from sklearn.neighbors import NearestNeighbors
 
 from slicer_lite.slicer import Network
 from slicer_lite.weights import Pretrained
@@ -74,6 +75,16 @@ def typical(assignment: np.ndarray, cluster: int, count: int = 1) -> np.ndarray:
 def uncertain(assignment: np.ndarray, cluster: int, count: int = 1) -> np.ndarray:
     """The members of a cluster that belong to it least, the least certain first: `count` clip numbers."""
     return typical(assignment, cluster, len(assignment))[::-1][:count]
+
+
+def nearest(queries: np.ndarray, embeddings: np.ndarray, count: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """The embeddings most like each query: `(Q, D)`, `(N, D)` -> `(Q, count)` places and their cosines.
+
+    The most alike come first.
+    """
+    index = NearestNeighbors(n_neighbors=count, metric="cosine").fit(embeddings)
+    distances, places = index.kneighbors(queries)
+    return places, 1 - distances
 
 
 def umap_map(embeddings: np.ndarray, seed: int = 0, neighbours: int = 15) -> np.ndarray:

@@ -136,6 +136,12 @@ class Clips:
         labels[rows["clip"]] = rows["label"]
         return labels
 
+    def describe(self, clip: int) -> str:
+        """A clip in a few words: its tasks and labels, or its file's name where it has no label."""
+        rows = self.rows[self.rows["clip"] == clip]
+        labels = (f"{task} {label}" for task, label in zip(rows["task"], rows["label"], strict=True))
+        return ", ".join(labels) or self.paths[clip].name or f"clip {clip}"
+
     def subset(self, which: np.ndarray) -> Clips:
         """The clips at the given places, or where a `(N,)` bool array is True."""
         which = np.asarray(which)

@@ -39,7 +39,7 @@ from slicer_lite.views import TwoViews, fit_views, random_starts
 from slicer_lite.weights import METHODS, WEIGHTS, Pretrained, load, save_weights
 
 HEALTH_EVERY = 20  # steps
-_SETTLED = 50  # steps before which a network that has just begun is not called ill
+SETTLED = 50  # steps before which a network that has just begun is not called ill
 SNAPSHOTS = 10  # weights kept along the way, at log-spaced steps
 _RESIDENT = 0.25  # of a GPU's free memory may hold the sounds
 _SAVE_SHARE = 0.02  # of the time may go into checkpoints …
@@ -192,7 +192,7 @@ class Training:
                 bar.set_postfix(loss=f"{metrics['total']:.3f}", clips_per_s=rate, refresh=False)
                 if "rank" in metrics:
                     looked, waited = now, self.waited
-                    sentences = health.diagnose({**metrics, **pace}) if self.step >= _SETTLED else []
+                    sentences = health.diagnose({**metrics, **pace}) if self.step >= SETTLED else []
                     wrong = {sentence.partition(":")[0]: sentence for sentence in sentences}
                     for illness in wrong.keys() - warned:
                         bar.write(f"step {self.step}: {wrong[illness]}")

@@ -109,6 +109,14 @@ def shipped() -> list[str]:
     return sorted(path.stem for path in SHIPPED.glob(f"*{SUFFIX}"))
 
 
+def load_finished(run_dir: str | Path) -> Pretrained | None:
+    """`load` for a run that has made its last step; None if it has not, or is not there."""
+    if not (Path(run_dir).expanduser() / WEIGHTS).exists():
+        return None
+    found = load(run_dir)
+    return found if found.step == found.config.steps else None
+
+
 def load_encoder(source: str | Path) -> Encoder:
     """The encoder of `load(source)`, in evaluation mode, with the statistics of its training data."""
     return load(source).encoder

@@ -92,3 +92,10 @@ def test_the_map_keeps_groups_apart_and_repeats():
     np.fill_diagonal(distance, np.inf)
     own = np.arange(60) // 30
     assert (own[distance.argmin(1)] == own).all()  # each clip's neighbour on the map is of its group
+
+
+def test_nearest_are_ordered_by_cosine():
+    embeddings = np.array([[1, 0], [1, 1], [0, 2], [-1, 0]], dtype=np.float32)
+    places, cosines = clusters.nearest(np.array([[3, 0], [0, 1]], dtype=np.float32), embeddings, 3)
+    assert places.tolist() == [[0, 1, 2], [2, 1, 0]]
+    np.testing.assert_allclose(cosines, [[1, 0.5**0.5, 0], [1, 0.5**0.5, 0]], atol=1e-6)

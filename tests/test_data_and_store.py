@@ -258,3 +258,12 @@ def test_windows_cut_on_a_device_are_the_same():
         there.subset(which[:1]).windows(which[:1] * 0, starts[:1]), clips.windows(which[:1], starts[:1])
     )
     assert clips.nbytes == 2 * 3 * 15_200 + 2 * (40_000 - 15_200)
+
+
+def test_a_clip_is_described_by_its_labels_or_its_file(tones, tmp_path):
+    clips = sl.load_clips(tones, progress=False)
+    assert clips.describe(0) == "pitch low"
+    assert clips.subset(np.array([1])).describe(0) == "pitch high"
+    soundfile.write(tmp_path / "dog.wav", np.full(16_000, 0.1), 16_000)
+    assert sl.load_clips(tmp_path, progress=False).describe(0) == "dog.wav"
+    assert sl.load_clips([np.full(16_000, 0.1)]).describe(0) == "clip 0"

@@ -14,7 +14,7 @@ import slicer_lite as sl
 from slicer_lite import weights
 from slicer_lite.config import WINDOW
 from slicer_lite.embed import mel_statistics, window_starts
-from slicer_lite.weights import save_weights, untrained
+from slicer_lite.weights import load_finished, save_weights, untrained
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +81,14 @@ def test_loaded_is_saved(trained):
     for name, value in model.network.state_dict().items():
         assert torch.equal(value, again.network.state_dict()[name])
     assert model.network.assign(torch.randn(2, 16)).sum(1).tolist() == pytest.approx([1, 1], abs=1e-6)
+
+
+def test_only_finished_runs_are_loaded_as_such(trained, tmp_path):
+    finished = load_finished(trained)
+    assert finished.step == 3
+    assert load_finished(tmp_path) is None
+    save_weights(tmp_path / "weights.safetensors", finished.network, None, finished.config, 2)
+    assert load_finished(tmp_path) is None
 
 
 def test_equal_weights_are_equal_files(trained, tmp_path):

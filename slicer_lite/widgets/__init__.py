@@ -12,4 +12,7 @@ except ModuleNotFoundError as error:
         f"The widgets need {error.name}: pip install 'slicer-lite[notebooks]'", name=error.name
     ) from None
 
-__all__: list[str] = []
+from slicer_lite.widgets.dashboard import Dashboard
+from slicer_lite.widgets.recorder import Heard, Recorder
+
+__all__ = ["Dashboard", "Heard", "Recorder"]

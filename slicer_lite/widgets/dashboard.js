@@ -1,0 +1,139 @@
+// A pre-training run as it goes. Python sends {type: "all" | "new", lines}; the page sends "hello" and "stop".
+
+const PANELS = [
+  { title: "instance loss (nats)", lines: [["instance", "instance"]] },
+  { title: "cluster loss (nats)", lines: [["cluster", "cluster"]] },
+  { title: "decorrelation loss", lines: [["decorrelation", "decorrelation"]] },
+  {
+    title: "clusters (share)",
+    lines: [["clusters_used", "in use"], ["cluster_entropy", "entropy"], ["confidence", "confidence"]],
+    low: 0,
+    high: 1,
+  },
+  { title: "embedding rank (dimensions)", lines: [["rank", "RankMe"]], low: 0 },
+];
+const [WIDTH, HEIGHT, LEFT, TOP, BOTTOM] = [280, 150, 40, 8, 18]; // of a panel, in its own units
+
+function svg(tag, attributes = {}) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  return made;
+}
+
+function brief(value) {
+  return Math.abs(value) >= 100 ? value.toFixed(0) : value.toPrecision(3);
+}
+
+/** One diagram: its figure element, hidden while it is empty, and a function that draws points into it. */
+function makePanel({ title, lines, low, high }) {
+  const [right, floor] = [WIDTH - 4, HEIGHT - BOTTOM];
+  const caption = element("figcaption", {}, element("strong", {}, title));
+  const picture = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": title });
+  const label = (x, y, anchor) => svg("text", { x, y, "text-anchor": anchor });
+  const upper = label(LEFT - 4, TOP + 8, "end");
+  const lower = label(LEFT - 4, floor, "end");
+  const first = label(LEFT, HEIGHT - 4, "start");
+  const last = label(right, HEIGHT - 4, "end");
+  first.textContent = "step 0";
+  picture.append(svg("path", { class: "slicer-axes", d: `M ${LEFT} ${TOP} V ${floor} H ${right}` }));
+  picture.append(upper, lower, first, last);
+  const curves = lines.map(([name, text], number) => {
+    const path = svg("path", { class: `slicer-line slicer-colour-${number}` });
+    const legend = element("span", { class: `slicer-colour-${number}`, "data-name": name });
+    picture.append(path);
+    caption.append(legend);
+    return { name, text, path, legend };
+  });
+
+  const figure = element("figure", { hidden: "" }, caption, picture);
+
+  function draw(points, steps) {
+    last.textContent = steps;
+    for (const curve of curves) curve.points = points.filter((point) => point[curve.name] !== undefined);
+    const values = curves.flatMap((curve) => curve.points.map((point) => point[curve.name]));
+    const bottom = low ?? values.reduce((a, b) => Math.min(a, b), Infinity);
+    const top = high ?? values.reduce((a, b) => Math.max(a, b), -Infinity);
+    figure.hidden = !values.length;
+    if (figure.hidden) return;
+    upper.textContent = brief(top);
+    lower.textContent = brief(bottom);
+    for (const { name, text, path, legend, points: mine } of curves) {
+      if (!mine.length) continue;
+      const place = (point) => {
+        const x = LEFT + ((right - LEFT) * point.step) / steps;
+        const y = floor - ((floor - TOP) * (point[name] - bottom)) / (top - bottom || 1);
+        return `${x.toFixed(1)} ${y.toFixed(1)}`;
+      };
+      // The doubled first point makes a dot of a lone one, as the line's ends are round.
+      path.setAttribute("d", `M ${place(mine[0])} L ${mine.map(place).join(" ")}`);
+      legend.textContent = `${text} ${brief(mine.at(-1)[name])}`;
+    }
+  }
+  return { figure, draw };
+}
+
+function makeView(model) {
+  const stop = element("button", { type: "button" }, "Stop");
+  const progress = element("progress", { "aria-label": "steps done" });
+  const status = element("span", { class: "slicer-status" });
+  const panels = PANELS.map(makePanel);
+  const health = element("ul", { class: "slicer-health", role: "status", "aria-label": "health of the run" });
+  const root = element(
+    "div",
+    { class: "slicer-widget slicer-dashboard" },
+    element("div", { class: "slicer-bar" }, stop, progress, status),
+    element("div", { class: "slicer-panels" }, ...panels.map((panel) => panel.figure)),
+    health,
+    errorLine(model),
+  );
+  const show = () => {
+    root.dataset.state = model.get("state");
+    stop.disabled = model.get("state") !== "running";
+    progress.max = model.get("steps");
+    progress.value = model.get("step");
+    status.textContent = model.get("status");
+    health.classList.toggle("slicer-ill", model.get("ill"));
+    health.replaceChildren(...model.get("health").map((sentence) => element("li", {}, sentence)));
+  };
+  stop.addEventListener("click", () => {
+    stop.disabled = true;
+    status.textContent = "Stopping after this step …";
+    model.send({ type: "stop" });
+  });
+  for (const name of ["state", "status", "health", "ill", "step", "steps"]) model.on(`change:${name}`, show);
+  show();
+
+  let waiting = false; // for the page's next frame
+  function draw(points) {
+    if (waiting) return;
+    waiting = true;
+    requestAnimationFrame(() => {
+      waiting = false;
+      for (const panel of panels) panel.draw(points, model.get("steps"));
+    });
+  }
+  return { root, draw };
+}
+
+// A dashboard may be shown several times: its points are kept once.
+export default () => {
+  let points = [];
+  const views = new Set();
+  return {
+    initialize({ model }) {
+      model.on("msg:custom", ({ type, lines }) => {
+        if (type === "all") points = [];
+        points.push(...lines);
+        for (const view of views) view.draw(points);
+      });
+      model.send({ type: "hello" });
+    },
+    render({ model, el }) {
+      const view = makeView(model);
+      el.append(view.root);
+      views.add(view);
+      view.draw(points);
+      return () => views.delete(view);
+    },
+  };
+};

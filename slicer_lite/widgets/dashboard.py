@@ -1,0 +1,167 @@
+"""The dashboard: watch a pre-training run, stop it, and go on where it was."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import traitlets
+from IPython.display import display
+from matplotlib.figure import Figure
+
+from slicer_lite import figures, health
+from slicer_lite.config import Config
+from slicer_lite.run_folder import METRICS, read_metrics
+from slicer_lite.store import Clips
+from slicer_lite.train import SETTLED, pretrain
+from slicer_lite.weights import Pretrained
+from slicer_lite.widgets.common import Widget, front_end
+
+_DRAWN = ("instance", "cluster", "decorrelation", "clusters_used", "cluster_entropy", "confidence", "rank")
+_EVERY = 0.1  # seconds between messages to the page: more would take time from the training
+
+
+class Dashboard(Widget):
+    """Curves of a run while it trains, a Stop button, and its health in words.
+
+        trained = Dashboard().pretrain(config, clips, "runs/mine", steps=100)
+
+    Both losses, use and entropy of the clusters, and the rank of the embeddings are drawn as they come in. After Stop
+    the run saves, and the call returns; the same call goes on where it was.
+
+    Attributes:
+        state: `ready`, `running`, `stopped`, `finished` or `failed`.
+        status: the same as a sentence; while running with step, speed and time left.
+        health: what `slicer_lite.health.diagnose` says of the last measurement, or that nothing looks wrong.
+    """
+
+    _esm = front_end("dashboard.js")
+
+    state = traitlets.Unicode("ready").tag(sync=True)
+    status = traitlets.Unicode("Not begun.").tag(sync=True)
+    health = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    ill = traitlets.Bool(False, help="whether `health` holds warnings").tag(sync=True)
+    step = traitlets.Int(0).tag(sync=True)
+    steps = traitlets.Int(1).tag(sync=True)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stop = threading.Event()
+        self._lines: list[dict[str, float]] = []  # metrics drawn so far, one dict a step
+        self._new: list[dict[str, float]] = []  # those that have not been sent yet
+        self._sent = 0.0
+        self._run = Path()
+
+    def pretrain(
+        self,
+        config: Config,
+        clips: Clips | str | Path | Sequence[np.ndarray],
+        run_dir: str | Path,
+        steps: int | None = None,
+        device: str = "auto",
+    ) -> Pretrained:
+        """`slicer_lite.pretrain`, with the same arguments, result and errors, shown in this dashboard."""
+        config = config if steps is None else config.replace(steps=steps)
+        self._begin(config, Path(run_dir).expanduser())
+        shown = display(self, display_id=True)
+        try:
+            trained = pretrain(
+                config,
+                clips,
+                run_dir,
+                device=device,
+                progress=False,
+                on_step=lambda metrics: self._add(metrics, config),
+                stop=self._stop,
+            )
+            if trained.step == config.steps:
+                self._end("finished", f"Finished: {trained.step} steps are done.")
+            else:
+                done = f"Stopped after step {trained.step} of {config.steps}, and saved."
+                self._end("stopped", f"{done} Run the cell again to go on.")
+            return trained
+        except KeyboardInterrupt as interrupt:
+            self._end("stopped", f"Interrupted: {interrupt}. Run the cell again to go on.")
+            raise
+        except Exception as error:
+            self._end("failed", str(error))
+            raise
+        finally:
+            if shown is not None:  # None outside notebooks
+                shown.update(self)  # so that a saved notebook has the picture of the end
+
+    def receive(self, message: dict[str, Any], buffers: list[Any]) -> None:
+        """`stop`: finish the step and save. `hello`: a page has been opened and needs all points."""
+        if message["type"] == "stop":
+            self._stop.set()
+        elif message["type"] == "hello":
+            self.send({"type": "all", "lines": self._lines})
+
+    def picture(self) -> Figure:
+        """The run's curves, under its health in words."""
+        if not self._lines:
+            figure = Figure(figsize=(6, 0.5))
+            figure.text(0.01, 0.4, self.status)
+            return figure
+        figure = figures.curves(self._run)
+        figure.suptitle("\n".join([self.status, *self.health]), x=0.01, ha="left", fontsize=9, wrap=True)
+        return figure
+
+    def _begin(self, config: Config, run: Path) -> None:
+        self._run = run
+        self._stop.clear()
+        before = read_metrics(run) if (run / METRICS).exists() else []
+        self._lines, self._new = [_drawn(line) for line in before], []
+        self.ill, self.health = False, []
+        for line in [line for line in before if "rank" in line][-1:]:
+            self._judge(line)
+        self.steps, self.step = config.steps, len(self._lines)
+        self.state, self.status = "running", "Preparing …"
+        self.send({"type": "all", "lines": self._lines})
+
+    def _add(self, metrics: Mapping[str, float], config: Config) -> None:
+        self._lines.append(_drawn(metrics))
+        self._new.append(self._lines[-1])
+        if "rank" in metrics:
+            self._judge(metrics)
+        now = time.monotonic()
+        if now - self._sent >= _EVERY:
+            self._sent = now
+            self._flush()
+            rate = metrics["clips_per_second"]
+            left = round((config.steps - metrics["step"]) * config.batch_size / rate)  # seconds
+            pace = f"{rate:.0f} clips/s · {left // 60}:{left % 60:02d} left"
+            self.status = f"step {metrics['step']} of {config.steps} · {pace}"
+
+    def _judge(self, metrics: Mapping[str, float]) -> None:
+        wrong = health.diagnose(metrics) if metrics["step"] >= SETTLED else []
+        self.ill, self.health = bool(wrong), wrong or [_all_well(metrics)]
+
+    def _end(self, state: str, status: str) -> None:
+        self._flush()
+        self.state, self.status = state, status
+
+    def _flush(self) -> None:
+        if self._new:
+            self.step = int(self._new[-1]["step"])
+            self.send({"type": "new", "lines": self._new})
+            self._new = []
+
+
+def _drawn(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {name: metrics[name] for name in ("step", *_DRAWN) if name in metrics}
+
+
+def _all_well(metrics: Mapping[str, float]) -> str:
+    verdict = "nothing looks wrong" if metrics["step"] >= SETTLED else "too early to judge"
+    used = (
+        f"{metrics['clusters_used']:.0%} of the clusters are in use, " if "clusters_used" in metrics else ""
+    )
+    return (
+        f"Step {metrics['step']}: {verdict}; {used}the embeddings fill about {metrics['rank']:.0f} of "
+        f"{metrics['largest_rank']:.0f} dimensions."
+    )

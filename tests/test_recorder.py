@@ -1,0 +1,83 @@
+"""The recorder's Python half: from samples to neighbours, and what it refuses."""
+
+import io
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+import slicer_lite as sl
+from slicer_lite.slicer import Network
+from slicer_lite.weights import Pretrained
+from slicer_lite.widgets import Recorder
+
+TIME = np.arange(16_000) / 16_000
+
+
+def tone(pitch, seconds=1.0):
+    return (0.5 * np.sin(2 * np.pi * pitch * TIME[: int(16_000 * seconds)])).astype(np.float32)
+
+
+@pytest.fixture
+def pretrained(minute):
+    torch.manual_seed(0)
+    return Pretrained(Network(minute).eval().requires_grad_(False), None, minute, 0)
+
+
+@pytest.fixture
+def recorder(pretrained):
+    found = Recorder(pretrained, sl.load_clips([tone(200), tone(500), tone(2000)]), neighbours=2)
+    found.sent = []
+    found.send = lambda message, buffers=None: found.sent.append((message, buffers))
+    return found
+
+
+def test_a_sound_that_is_there_is_its_own_neighbour(recorder):
+    for place, pitch in enumerate((200, 500, 2000)):
+        heard = recorder.hear(tone(pitch), "a tone")
+        assert heard.neighbours[0] == place
+        assert heard.similarities[0] == pytest.approx(1, abs=1e-4)
+        assert list(heard.similarities) == sorted(heard.similarities, reverse=True)
+        assert heard.assignment.sum() == pytest.approx(1)
+
+
+def test_the_page_gets_sounds_and_pictures(recorder):
+    samples = tone(500, 0.7)
+    recorder._guarded(recorder, {"type": "sound", "name": "mine.ogg"}, [samples.tobytes()])
+    (message, buffers), *more = recorder.sent
+    assert (more, recorder.error) == ([], "")
+    assert [s["seconds"] for s in message["sounds"]] == [0.7, 1.0, 1.0]
+    assert message["sounds"][0]["title"] == "mine.ogg"
+    assert "of the 3 clips" in message["cluster"]
+    played, rate = soundfile.read(io.BytesIO(buffers[0]))
+    assert rate == 16_000
+    np.testing.assert_allclose(played, samples, atol=2**-15)
+    assert [len(b) for b in buffers[3:]] == [4 * 64 * s["frames"] for s in message["sounds"]]  # RGBA
+
+
+def test_a_decoder_may_overshoot(recorder):
+    recorder._guarded(recorder, {"type": "sound", "name": "loud"}, [(2.2 * tone(500)).tobytes()])
+    assert recorder.error == ""
+    assert np.abs(recorder.heard.waveform).max() == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("samples", "said"),
+    [(np.zeros(16_000), "silent"), (np.zeros(0), "at least one sample"), (np.full(100, np.nan), "finite")],
+)
+def test_what_cannot_be_heard_is_refused_in_the_widget(recorder, samples, said):
+    recorder._guarded(recorder, {"type": "sound", "name": "junk"}, [samples.astype("<f4").tobytes()])
+    assert said in recorder.error
+    assert recorder.heard is None
+    assert recorder.sent == []
+
+
+def test_very_short_sounds_are_heard(recorder):
+    assert recorder.hear(tone(500, 0.01)).waveform.shape == (160,)
+    assert len(recorder.picture().axes) == 4  # three log-mels and their colour bar
+
+
+def test_embeddings_of_other_clips_are_refused(pretrained):
+    with pytest.raises(ValueError, match=r"shape \(1, 16\).*Got \(5, 16\)"):
+        Recorder(pretrained, sl.load_clips([tone(200)]), np.zeros((5, 16)))
