@@ -126,12 +126,14 @@ class Recorder(Widget):
             figure.text(0.01, 0.4, "No sound has been heard yet.")
             return figure
         sounds = self._sounds(self.heard)
-        figure = figures.logmel_grid(
-            [_logmel(waveform) for _, waveform in sounds],
-            [textwrap.fill(title, 26) for title, _ in sounds],
-            len(sounds),
-            "log-mel (nats)",
-        )
+        pictures = [_logmel(waveform) for _, waveform in sounds]
+        low, high = min(p.min() for p in pictures), max(p.max() for p in pictures)
+        figure = Figure(figsize=(3 * len(sounds), 3), layout="constrained")
+        panels = np.atleast_1d(figure.subplots(1, len(sounds)))
+        for axes, picture, (title, _) in zip(panels, pictures, sounds, strict=True):
+            figures.show_logmel(axes, picture, textwrap.fill(title, 30), vmin=low, vmax=high)
+            axes.title.set_fontsize(9)
+            axes.label_outer()
         figure.suptitle(textwrap.fill(self._cluster(self.heard), 120), fontsize=9)
         return figure
 
