@@ -3,6 +3,7 @@
 # make test-all  the same, and what is too long for it: all notebooks walked in a browser
 # make check  the daily tier: style, types and the quick tests (under 3 minutes)
 # make setup  only the environment, in .venv
+# make docs  the documentation as a static site in build/site, every link checked
 # make notebooks  execute all notebooks anew and save them with their outputs
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 # Without a display there is no browser to open: the address is printed instead.
 BROWSER := $(if $(or $(DISPLAY),$(WAYLAND_DISPLAY),$(filter Darwin,$(shell uname))),,--no-browser)
 
-.PHONY: lab test test-all check setup style notebooks browser clean
+.PHONY: lab test test-all check setup style notebooks docs browser clean
 
 lab: setup
 	$(BIN)/jupyter lab notebooks $(ROOT) $(BROWSER)
@@ -36,6 +37,10 @@ style: setup
 browser: setup
 	$(BIN)/python tests/browser/chromium.py
 
+docs: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	$(BIN)/python docs/site.py
+
 notebooks: setup
 	$(BIN)/python docs/execute_notebooks.py
 
@@ -52,4 +57,4 @@ setup: .venv/ready
 	touch $@
 
 clean:
-	rm -rf tests/browser/artefacts .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build tests/browser/artefacts .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,4 +1,4 @@
-"""k-mix: mix every input with a partner that is as unlike it as a memory of recent inputs allows [P][R].
+"""k-mix: mix every input with a partner that is as unlike it as a memory of recent inputs allows [P], [R].
 
 Unlike is meant in terms of a few clusters of time-averaged spectra: the partner comes from the cluster whose
 centroid lies farthest from that of the input's own. No labels are needed.
@@ -44,7 +44,7 @@ def fit_centroids(time_means: Tensor, k: int = 4, iterations: int = 20, seed: in
 
 
 def mix(x: Tensor, z: Tensor, weight_of_z: Tensor, scale: float = 1.0) -> Tensor:
-    """Mix log-mels in the linear domain: `log((1 - a) exp(x) + a exp(z))` [B][R].
+    """Mix log-mels in the linear domain: `log((1 - a) exp(x) + a exp(z))` [B], [R].
 
     Args:
         x, z: log-mels of one shape, first axis B; where they differ, by less than 88 / scale.
@@ -69,7 +69,7 @@ class KMix(nn.Module):
 
     Args:
         centroids: `(K, F)` of `fit_centroids`. One centroid makes it plain mixup: any partner.
-        memory: inputs remembered, first in, first out (2,048 [B][R]).
+        memory: inputs remembered, first in, first out (2,048 [B], [R]).
         ratio: the partner's weight is uniform in [0, ratio] (0.4 [B]).
         top_k: the partner is one of the `top_k` most recent members of its cluster (128 [R]; recent [ours]).
         scale: see `mix`.

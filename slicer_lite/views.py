@@ -18,7 +18,7 @@ _CLUSTERED = 0.05, 2000  # share of the clips, and least number, that k-means cl
 
 
 class TwoViews(nn.Module):
-    """Turns each clip into two views drawn independently of each other [P][R].
+    """Turns each clip into two views drawn independently of each other [P], [R].
 
     Args:
         config: mixing and crop settings.

@@ -1,0 +1,63 @@
+"""Pages that can be browsed: links that lead somewhere, figures that were measured."""
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+NOTEBOOKS = sorted(ROOT.glob("notebooks/*.ipynb"))
+
+
+def markdown(path):
+    if path.suffix == ".md":
+        return path.read_text(encoding="utf-8")
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+
+
+@pytest.mark.parametrize("path", [*PAGES, *NOTEBOOKS], ids=lambda path: path.name)
+def test_links_inside_the_project_lead_somewhere(path):
+    text = re.sub(r"```.*?```", "", markdown(path), flags=re.DOTALL)
+    targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", text)
+    missing = [t for t in targets if "://" not in t and not (path.parent / t).exists()]
+    assert not missing
+
+
+def test_the_export_page_quotes_its_result_file():
+    found = json.loads((ROOT / "benchmarks" / "results" / "export.json").read_text())
+    page = " ".join((ROOT / "docs" / "export.md").read_text().split())
+    average = {name: f"{100 * value:.1f} %" for name, value in found["average"].items()}
+    moved = [
+        100 * (task["onnx, int8"]["accuracy"] - task["PyTorch"]["accuracy"])
+        for task in found["tasks"].values()
+    ]
+    off = found["largest_difference"]
+    for text in (
+        f"{off['onnx']:.1e} in single precision and {off['onnx, int8']:.3f} in 8 bits",
+        f"largest number is {found['largest_embedding']:.1f}",
+        f"averages {average['PyTorch']} with PyTorch, {average['onnx']} with ONNX and {average['onnx, int8']} in 8",
+        f"between {min(moved):.1f} and +{max(moved):.1f} points",
+        *(
+            " | ".join([f"| {preset}", *(f"{size / 1e6:.1f} MB" for size in sizes.values())]) + " |"
+            for preset, sizes in found["bytes"].items()
+        ),
+    ):
+        assert text in page
+
+
+@pytest.mark.slow
+def test_the_site_builds_and_fetches_nothing():
+    """Only where the extra `docs` is installed (`make docs`), since nothing else needs it."""
+    if importlib.util.find_spec("mkdocs") is None:
+        pytest.skip("mkdocs is not installed: make docs")
+    done = subprocess.run(
+        [sys.executable, "docs/site.py"], cwd=ROOT, capture_output=True, text=True, timeout=580
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "every link good" in done.stdout
