@@ -17,10 +17,10 @@ USE = """
 import importlib.util, slicer_lite as sl
 assert importlib.util.find_spec("jupyterlab") is None, "JupyterLab should not be needed"
 from slicer_lite.cli import main
-main("make-sounds --out sounds --clips 200".split())
+main("make-sounds --out world --clips 200".split())
 tiny = "--preset tiny --channels 4 --dim 16 --batch-size 8 --steps 2 --queue 64 --device cpu"
-main(f"pretrain --data sounds --out run {tiny}".split())
-main("embed --weights run --data sounds --out embeddings.npz".split())
+main(f"pretrain --data world --out run {tiny}".split())
+main("embed --weights run --data world --out embeddings.npz".split())
 main("doctor".split())
 """
 

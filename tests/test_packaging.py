@@ -100,10 +100,10 @@ sys.modules.update(dict.fromkeys(absent.split()))
 import slicer_lite
 assert slicer_lite.__file__.startswith({str(tmp_path / "site")!r})
 from slicer_lite.cli import main
-main("make-sounds --out sounds --clips 200".split())
+main("make-sounds --out world --clips 200".split())
 tiny = "--channels 4 --dim 16 --batch-size 8 --steps 2 --queue 64 --device cpu"
-main(f"pretrain --data sounds --out run {{tiny}}".split())
-main("embed --weights run --data sounds --out embeddings.npz".split())
+main(f"pretrain --data world --out run {{tiny}}".split())
+main("embed --weights run --data world --out embeddings.npz".split())
 """
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=300)
     assert (tmp_path / "embeddings.npz").exists()
