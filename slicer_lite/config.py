@@ -49,7 +49,9 @@ class Config:
     two_windows: bool = False  # view 2 is of another window of the clip [ours]; of the same one [R]
 
     # Loss
-    method: Literal["slicer", "delores_m", "moco"] = "slicer"  # moco: the instance loss alone [P][R][M]
+    method: Literal["slicer", "delores_m", "moco"] = (
+        "slicer"  # or DeLoRes-M, or the instance loss alone [P][R][M]
+    )
     temperature: float = 0.07  # of the instance loss [M][R]
     queue: int = 65_536  # negatives of the instance loss [M][R]
     mask_own_keys: bool = True  # a clip's own earlier keys are no negatives [ours]

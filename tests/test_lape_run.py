@@ -58,18 +58,20 @@ def windowed(splits, seed=0, spread=3.0, windows=5):
 
 
 @pytest.mark.parametrize("strength", [1e-4, 1e-2, 1.0, 100.0])
-def test_the_layer_is_scikit_learns_logistic_regression(strength):
-    x, y = blobs(400)
-    test_x, test_y = blobs(1000, seed=1)
+@pytest.mark.parametrize("classes", [2, 4])
+def test_the_layer_is_scikit_learns_logistic_regression(strength, classes):
+    x, y = blobs(400, classes)
+    test_x, test_y = blobs(1000, classes, seed=1)
     windows = Windows(x, np.arange(400), CPU)
-    layer = LinearLayer(4, 20).fit(windows, y, strength)
+    layer = LinearLayer(classes, 20).fit(windows, y, strength)
     scores = layer.scores(Windows(test_x, np.arange(1000), CPU, windows))
     mean, deviation = x.mean(0), x.std(0)
     theirs = LogisticRegression(C=strength, max_iter=1000).fit((x - mean) / deviation, y)
     assert np.mean(scores.argmax(1) == test_y) == pytest.approx(
         theirs.score((test_x - mean) / deviation, test_y), abs=0.005
     )
-    np.testing.assert_allclose(layer.weight, theirs.coef_, atol=1e-2 * np.abs(theirs.coef_).max())
+    weight = layer.weight if classes > 2 else layer.weight[1:] - layer.weight[:1]
+    np.testing.assert_allclose(weight, theirs.coef_, atol=1e-2 * np.abs(theirs.coef_).max())
 
 
 def test_more_windows_than_are_held_give_the_same_layer(monkeypatch):
@@ -89,6 +91,7 @@ def test_a_feature_that_never_changes_is_harmless():
     x, y = blobs(100)
     x[:, 3] = 7
     windows = Windows(x, np.arange(100), CPU)
+    assert windows.deviation[3] == 1
     assert np.isfinite(LinearLayer(4, 20).fit(windows, y, 1.0).scores(windows)).all()
 
 

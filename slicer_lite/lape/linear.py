@@ -63,7 +63,8 @@ class Windows:
             squares = squares + np.square(piece).sum(0)
         mean = total / len(self.rows)
         deviation = np.sqrt(np.maximum(squares / len(self.rows) - mean**2, 0))
-        return mean, np.where(deviation > 1e-8, deviation, 1.0)
+        # Less than that is the rounding of a feature that never changes.
+        return mean, np.where(deviation > 1e-6 * np.abs(mean) + 1e-12, deviation, 1.0)
 
 
 class LinearLayer:
@@ -75,12 +76,17 @@ class LinearLayer:
     def fit(self, windows: Windows, y: np.ndarray, strength: float) -> LinearLayer:
         """Minimise the mean cross-entropy plus `|weight|^2 / (2 strength W)`, from the present weights on.
 
+        (Of two classes: plus twice that.)
+
         Args:
             windows: W windows.
             y: `(W,)` class numbers below K.
             strength: inverse regularisation, scikit-learn's C.
         """
         count, shape = len(windows), self.weight.shape
+        if len(self.bias) == 2:
+            # Scikit-learn then regularises one row, the difference of our two, whose squares add up to half of its.
+            strength /= 2
         target = torch.from_numpy(y).to(windows.device)
 
         def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
