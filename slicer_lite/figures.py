@@ -162,14 +162,20 @@ def show_groups(axes: Axes, points: np.ndarray, groups: Sequence[str] | np.ndarr
     axes.set(title=title, xticks=[], yticks=[])
 
 
+_UNKNOWN = {"accuracy": np.nan, "low": np.nan, "high": np.nan}
+
+
 def probe_bars(results: Mapping[str, Any]) -> Figure:
-    """Accuracies of `slicer_lite.lape.evaluate`, a group of bars for each task, with 95 % intervals."""
+    """Accuracies of `slicer_lite.lape.evaluate`, a group of bars for each task, with 95 % intervals.
+
+    Where a task has no result of a name, there is no bar.
+    """
     tasks, names = list(results["tasks"]), list(results["average"])
     figure = Figure(figsize=(11, 4), layout="constrained")
     axes = figure.subplots()
     width = 0.8 / len(names)
-    for number, (name, colour) in enumerate(zip(names, COLOURS, strict=False)):
-        found = [results["tasks"][task][name] for task in tasks]
+    for number, name in enumerate(names):
+        found = [results["tasks"][task].get(name, _UNKNOWN) for task in tasks]
         height = np.array([100 * r["accuracy"] for r in found])
         reach = np.array(
             [[h - 100 * r["low"], 100 * r["high"] - h] for h, r in zip(height, found, strict=True)]
@@ -179,7 +185,7 @@ def probe_bars(results: Mapping[str, Any]) -> Figure:
             place,
             height,
             width,
-            color=colour,
+            color=COLOURS[number % len(COLOURS)],
             label=name,
             yerr=reach.clip(0).T,
             error_kw={"elinewidth": 1, "capsize": 2},

@@ -401,6 +401,11 @@ def test_several_encoders_side_by_side(tmp_path):
     assert "| y | 70.0 (60.0 to 80.0) |  | 25.0 (20.0 to 30.0) |" in table
     assert "The average is over the tasks that all columns have." in table
     assert "BYOL-A" not in table
+    assert len(write_report([one, two], tmp_path / "report")) == 4
+    three = folder_of(tmp_path / "z_alone", result("z", 0.4))
+    apart = gather([one, three])
+    assert set(apart["average"].values()) == {None}
+    assert "| average |  |  |  |" in as_markdown(apart)
     other = folder_of(tmp_path / "quick", result("x", 0.4, protocol="quick: q"))
     with pytest.raises(ValueError, match="different protocols: lape: as stated; quick: q"):
         gather([one, other])

@@ -169,7 +169,8 @@ def gather(folders: Sequence[str | Path]) -> dict[str, Any]:
 
     Returns:
         `tasks`: for each task, for each name `accuracy`, `low`, `high` and `clips`; `average`: of each name over
-        the tasks that all names have; `about`: the protocol, and the whole results of each folder by its name.
+        the tasks that all names have, None if there is none; `about`: the protocol, and the whole results of each
+        folder by its name.
 
     Raises:
         FileNotFoundError: a folder without results.
@@ -195,9 +196,10 @@ def gather(folders: Sequence[str | Path]) -> dict[str, Any]:
     shared = [row for row in tasks.values() if len(row) == len(columns)]
     return {
         "tasks": {task: {name: row[name] for name in columns if name in row} for task, row in tasks.items()},
-        "average": {name: float(np.mean([row[name]["accuracy"] for row in shared])) for name in columns}
-        if shared
-        else dict.fromkeys(columns, float("nan")),
+        "average": {
+            name: float(np.mean([row[name]["accuracy"] for row in shared])) if shared else None
+            for name in columns
+        },
         "about": {"protocol": _protocol(found), "published": PUBLISHED_IN, "results": found},
     }
 
@@ -270,8 +272,8 @@ def _cells(results: Mapping[str, Any], form: str) -> list[list[str]]:
         ]
         quoted = [figures_of.get(task) for figures_of in published.values()]
         lines.append([task, *cells, *("" if value is None else f"{value:.1f}" for value in quoted)])
-    averages = [f"{100 * results['average'][name]:.1f}" for name in names]
-    return [*lines, ["average", *("" if a == "nan" else a for a in averages), *[""] * len(published)]]
+    averages = ["" if value is None else f"{100 * value:.1f}" for value in results["average"].values()]
+    return [*lines, ["average", *averages, *[""] * len(published)]]
 
 
 def _caption(results: Mapping[str, Any]) -> str:
