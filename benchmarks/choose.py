@@ -20,7 +20,7 @@ from measure import machine
 import slicer_lite as sl
 from slicer_lite.embed import mel_statistics
 from slicer_lite.files import write_json
-from slicer_lite.lape import cross_validate
+from slicer_lite.lape.compare import fold_accuracies
 from slicer_lite.views import fit_views
 from slicer_lite.weights import Pretrained, untrained
 
@@ -58,7 +58,7 @@ def main() -> None:
             "preset": arguments.preset,
             "changes": changes,
             "seed": seed,
-            "folds": probe(train, features),
+            "folds": fold_accuracies(features, train),
             "seconds": time.monotonic() - begun,
             "machine": machine(),
         }
@@ -66,16 +66,6 @@ def main() -> None:
         print(f"{arguments.name} {changes} seed {seed}: {100 * result['average']:.1f}")
         found = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
         write_json(RESULTS, [*found, result])
-
-
-def probe(train: sl.Clips, features: np.ndarray) -> dict[str, list[float]]:
-    """Accuracy of each fold of each task."""
-    found = {}
-    for task in train.tasks:
-        rows = train.rows[train.rows["task"] == task]
-        folds = cross_validate(features[rows["clip"]], rows["label"], rows["group"])
-        found[task] = [fold.accuracy for fold in folds]
-    return found
 
 
 if __name__ == "__main__":

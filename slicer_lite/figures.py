@@ -220,3 +220,32 @@ def label_curves(found: pd.DataFrame) -> Figure:
         axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=9)
     return figure
+
+
+def differences(found: pd.DataFrame, title: str = "") -> Figure:
+    """How far settings lie from a base, in percentage points: a line for each, with its interval and its seeds.
+
+    Drawn orange where the interval leaves out 0; hollow where there is one seed, so that the interval does not cover
+    what another would give.
+
+    Args:
+        found: of `slicer_lite.lape.compare.differences`; the first row is drawn at the top.
+    """
+    figure = Figure(figsize=(8, 0.8 + 0.36 * len(found)), layout="constrained")
+    axes = figure.subplots()
+    axes.axvline(0, color="black", linewidth=0.8)
+    points = 100 * found[["low", "difference", "high"]].to_numpy(dtype=float)
+    for place, (low, middle, high) in enumerate(points):
+        by_seed = 100 * np.array(found["by_seed"].iloc[place])
+        colour = COLOURS[1] if low > 0 or high < 0 else COLOURS[0]
+        if len(by_seed) > 1:
+            axes.plot(by_seed, np.full(len(by_seed), place + 0.25), "|", color="0.4", markersize=6)
+        axes.plot([low, high], [place, place], color=colour, linewidth=2)
+        fill = colour if len(by_seed) > 1 else "white"
+        axes.plot(middle, place, "o", color=colour, markerfacecolor=fill, markersize=7)
+    axes.set_yticks(range(len(found)), [str(name) for name in found.index])
+    axes.set(
+        title=title, xlabel="difference from the base (percentage points)", ylim=(len(found) - 0.5, -0.5)
+    )
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure

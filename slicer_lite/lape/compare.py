@@ -1,0 +1,148 @@
+"""Settings against each other: is one better, or is it chance?
+
+A *result* is what probes say of one pre-training run, a mapping as `benchmarks/choose.py` stores it: `name` of the
+setting, `seed`, `preset` and `changes` to it, and `folds`: for each task the accuracy of each fold. The folds are the
+same for all, so that results are compared fold by fold: what makes a fold hard for all of them cancels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from slicer_lite.config import preset
+from slicer_lite.lape.probe import STRENGTHS, cross_validate
+from slicer_lite.store import Clips
+
+Result = Mapping[str, Any]
+BASELINES = ("untrained", "mel")  # names of results that no setting of the training can change
+
+
+def fold_accuracies(
+    features: np.ndarray, clips: Clips, strengths: Sequence[float] = STRENGTHS
+) -> dict[str, list[float]]:
+    """For each task of `clips` the accuracy of five folds: the `folds` of a result.
+
+    Args:
+        features: `(N, D)` of the clips.
+        clips: of a train split: every labelled clip is used.
+        strengths: see `linear_probe`.
+    """
+    found = {}
+    for task in clips.tasks:
+        rows = clips.rows[clips.rows["task"] == task]
+        folds = cross_validate(
+            features[rows["clip"]], rows["label"].to_list(), rows["group"].to_list(), strengths=strengths
+        )
+        found[task] = [fold.accuracy for fold in folds]
+    return found
+
+
+def differences(results: Sequence[Result], base: str) -> pd.DataFrame:
+    """How far each setting lies from the one called `base`: mean over tasks and folds, with a 95 % interval.
+
+    The interval has two sources, which are added: the clips (deviation of the differences over folds, with the
+    correction for folds that share their training clips: Nadeau and Bengio, Machine Learning 52, 2003), and, for
+    a setting with several seeds, the seeds of training. It is Student's t with Welch's and Satterthwaite's degrees
+    of freedom. With one seed it says nothing of what another seed would give. No correction is made for looking at
+    several settings: of twenty that do nothing, one is expected to lie outside its interval.
+
+    Returns:
+        A row for each other setting, in the order of `results`; columns `difference`, `low` and `high` (accuracies
+        from -1 to 1), `seeds` (their number), `by_seed` (a list: the difference of each seed from the base's mean).
+
+    Raises:
+        ValueError: there is no result called `base`, or two differ in their tasks or numbers of folds.
+    """
+    by_name = {name: _folds(results, name) for name in dict.fromkeys(result["name"] for result in results)}
+    if base not in by_name:
+        raise ValueError(f"There is no result called {base!r}: there are {', '.join(by_name) or 'none'}.")
+    reference = by_name.pop(base)  # (seeds, tasks, folds)
+    rows = {}
+    for name, folds in by_name.items():
+        if folds.shape[1:] != reference.shape[1:] or _tasks(results, name) != _tasks(results, base):
+            raise ValueError(f"{name!r} and {base!r} were not probed on the same tasks and folds.")
+        apart = folds.mean(0) - reference.mean(0)  # (tasks, folds)
+        tasks, count = apart.shape
+        # Each: variance of the mean, degrees of freedom.
+        shared = 1 / count + 1 / (count - 1)
+        sources = [(apart.var(1, ddof=1).mean() * shared / tasks, tasks * (count - 1))]
+        averages = [folds.mean((1, 2)), reference.mean((1, 2))]  # of each seed
+        sources += [(x.var(ddof=1) / len(x), len(x) - 1) for x in averages if len(x) > 1]
+        reach = _reach(sources)
+        rows[name] = {
+            "difference": apart.mean(),
+            "low": apart.mean() - reach,
+            "high": apart.mean() + reach,
+            "seeds": len(folds),
+            "by_seed": (folds.mean((1, 2)) - reference.mean()).tolist(),
+        }
+    return pd.DataFrame.from_dict(
+        rows, orient="index", columns=["difference", "low", "high", "seeds", "by_seed"]
+    )
+
+
+def families(results: Sequence[Result]) -> dict[str, dict[str, str]]:
+    """Settings that can be compared: those that differ from a base in exactly one thing.
+
+    The base with most of them comes first, then the one with most of the rest, and so on. Baselines (`BASELINES`)
+    belong to none.
+
+    Returns:
+        For each base, the names of its settings and what is changed in each, such as `temperature 0.2`.
+    """
+    settings = {r["name"]: _setting(r) for r in results if r["name"] not in BASELINES}
+    left = dict(settings)
+    found: dict[str, dict[str, str]] = {}
+    while left:
+        near = {
+            base: {name: change for name in left if (change := _one_change(setting, settings[name]))}
+            for base, setting in settings.items()
+        }
+        base = max(near, key=lambda name: len(near[name]))
+        if not near[base]:
+            break
+        found[base] = near[base]
+        left = {name: left[name] for name in left if name != base and name not in near[base]}
+    return found
+
+
+def _setting(result: Result) -> dict[str, Any]:
+    setting = preset(result["preset"], **result["changes"]).to_dict()
+    del setting["seed"]
+    return setting
+
+
+def _one_change(base: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """`name value` of the one thing in which a setting differs from its base; nothing if it is not one."""
+    changed = [name for name in base if base[name] != other[name]]
+    return f"{changed[0]} {other[changed[0]]}" if len(changed) == 1 else ""
+
+
+def _tasks(results: Sequence[Result], name: str) -> set[str]:
+    return {task for result in results if result["name"] == name for task in result["folds"]}
+
+
+def _folds(results: Sequence[Result], name: str) -> np.ndarray:
+    """`(seeds, tasks, folds)` accuracies of a setting."""
+    mine = [result["folds"] for result in results if result["name"] == name]
+    tasks = sorted(mine[0])
+    try:
+        return np.array([[folds[task] for task in tasks] for folds in mine])
+    except (KeyError, ValueError):
+        raise ValueError(
+            f"The results called {name!r} were not probed on the same tasks and folds."
+        ) from None
+
+
+def _reach(sources: Sequence[tuple[float, int]]) -> float:
+    """Half of a 95 % interval whose variance is a sum of estimates, each with its degrees of freedom."""
+    total = sum(variance for variance, _ in sources)
+    if total == 0:
+        return 0.0
+    freedom = total**2 / sum(variance**2 / degrees for variance, degrees in sources)
+    return float(stats.t.ppf(0.975, freedom) * np.sqrt(total))

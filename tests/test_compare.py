@@ -1,0 +1,111 @@
+"""Settings against each other: intervals by hand, and what counts as one change."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import slicer_lite as sl
+from slicer_lite import figures
+from slicer_lite.lape import compare
+
+
+def result(name, folds, seed=0, **changes):
+    return {"name": name, "preset": "tiny", "changes": changes, "seed": seed, "folds": folds}
+
+
+BASE = result("base", {"a": [0.5, 0.6], "b": [0.7, 0.7]})
+
+
+def test_one_seed_by_hand():
+    other = result("other", {"b": [0.8, 0.9], "a": [0.5, 0.7]}, dropout=0.1)
+    row = compare.differences([BASE, other], "base").loc["other"]
+    # Differences: a 0.0 and 0.1, b 0.1 and 0.2; the variance of either pair is 0.005. Two folds train on half of
+    # the clips each: 1/2 + 1/1.
+    reach = stats.t.ppf(0.975, 2) * np.sqrt(0.005 * 1.5 / 2)
+    assert row["difference"] == pytest.approx(0.1)
+    assert (row["low"], row["high"]) == pytest.approx((0.1 - reach, 0.1 + reach))
+    assert row["seeds"] == 1
+    assert row["by_seed"] == pytest.approx([0.1])
+
+
+def test_seeds_widen_the_interval_by_hand():
+    # Every fold moves alike, so that all of the variance is the seeds'.
+    results = [BASE]
+    for seed, shift in enumerate((0.0, 0.1, 0.2)):
+        results.append(
+            result("other", {task: [x + shift for x in xs] for task, xs in BASE["folds"].items()}, seed)
+        )
+    row = compare.differences(results, "base").loc["other"]
+    reach = stats.t.ppf(0.975, 2) * np.sqrt(0.01 / 3)
+    assert (row["difference"], row["high"] - row["difference"]) == pytest.approx((0.1, reach))
+    assert row["by_seed"] == pytest.approx([0.0, 0.1, 0.2])
+
+
+def test_equal_results_differ_by_nothing():
+    row = compare.differences([BASE, {**BASE, "name": "same"}], "base").loc["same"]
+    assert (row["difference"], row["low"], row["high"]) == (0, 0, 0)
+
+
+def test_intervals_hold_what_they_promise():
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(200):
+        results = []
+        for name in ("base", "other"):
+            for seed in range(3):
+                folds = {task: rng.normal(0.5, 0.02, 5).tolist() for task in "abc"}
+                results.append(result(name, folds, seed))
+        row = compare.differences(results, "base").loc["other"]
+        covered += row["low"] <= 0 <= row["high"]
+    assert covered >= 190  # the correction for shared training clips makes it wider than these need
+
+
+def test_what_cannot_be_compared_is_refused():
+    with pytest.raises(ValueError, match="no result called 'other': there are base"):
+        compare.differences([BASE], "other")
+    for folds in ({"a": [0.5, 0.6]}, {"a": [0.5, 0.6], "c": [0.7, 0.7]}, {"a": [0.5] * 3, "b": [0.7] * 3}):
+        with pytest.raises(
+            ValueError, match="'other' and 'base' were not probed on the same tasks and folds"
+        ):
+            compare.differences([BASE, result("other", folds)], "base")
+    with pytest.raises(ValueError, match="called 'base' were not probed on the same"):
+        compare.differences([BASE, result("base", {"a": [0.5, 0.6]}, seed=1)], "base")
+
+
+def test_families_differ_in_one_thing():
+    folds = BASE["folds"]
+    results = [
+        result("mel", folds),
+        result("base", folds, temperature=0.1, dropout=0.3),
+        result("momentum", folds, temperature=0.1, dropout=0.3, teacher_momentum=0.9),
+        result("queue", folds, temperature=0.1, dropout=0.3, queue=99),
+        result("dry", folds),
+        result("dry, hot", folds, temperature=0.2),
+        result("far", folds, temperature=0.3, queue=77),
+    ]
+    assert compare.families(results) == {
+        "base": {"momentum": "teacher_momentum 0.9", "queue": "queue 99", "dry": "dropout 0.0"},
+        "dry": {"dry, hot": "temperature 0.2"},
+    }
+
+
+def test_fold_accuracies_are_those_of_cross_validation(tones):
+    clips = sl.load_clips(tones, progress=False).for_pretraining()
+    features = np.random.default_rng(0).normal(size=(len(clips), 3))
+    found = compare.fold_accuracies(features, clips, strengths=(1.0,))
+    expected = sl.lape.cross_validate(features, clips.labels("pitch"), clips.rows["group"], strengths=(1.0,))
+    assert found == {"pitch": [fold.accuracy for fold in expected]}
+
+
+def test_the_figure_shows_settings_intervals_and_seeds():
+    folds = BASE["folds"]
+    better = {task: [x + 0.1 for x in xs] for task, xs in folds.items()}
+    results = [BASE, result("better", better), result("better", better, seed=1), result("same", folds)]
+    axes = figures.differences(compare.differences(results, "base"), "title").axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["better", "same"]
+    _, seeds, line, dot, _, last = axes.lines  # zero; of 'better': seeds, interval, mean; of 'same': two
+    assert seeds.get_xdata() == pytest.approx([10, 10])
+    assert dot.get_xdata() == pytest.approx([10])
+    assert line.get_color() == figures.COLOURS[1]
+    assert last.get_markerfacecolor() == "white"
+    assert axes.get_ylim() == (1.5, -0.5)  # the first on top
