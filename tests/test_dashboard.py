@@ -1,5 +1,7 @@
 """The dashboard's Python half: what it sends, how it stops, what it says."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -52,6 +54,17 @@ def test_every_step_reaches_the_page_once_also_after_a_stop(tmp_path, clips, min
     assert page.steps == list(range(1, minute.steps + 1))
     assert [line["step"] for line in read_metrics(tmp_path / "run")] == page.steps
     assert dashboard.step == dashboard.steps == minute.steps
+
+
+def test_steps_that_are_done_again_are_drawn_once(tmp_path, clips, minute):
+    dashboard = Dashboard()
+    dashboard.send = lambda message, buffers=None: dashboard._stop.set()
+    stopped = dashboard.pretrain(minute, clips, tmp_path / "run").step
+    with (tmp_path / "run" / "metrics.jsonl").open("a") as log:  # as a run leaves it that is killed later
+        log.write(json.dumps({**read_metrics(tmp_path / "run")[-1], "step": stopped + 1}) + "\n")
+    page = Page(dashboard)
+    dashboard.pretrain(minute, clips, tmp_path / "run")
+    assert page.steps == list(range(1, minute.steps + 1))
 
 
 def test_a_page_opened_late_gets_all_points(tmp_path, clips, minute):

@@ -124,6 +124,10 @@ class Dashboard(Widget):
         self.send({"type": "all", "lines": self._lines})
 
     def _add(self, metrics: Mapping[str, float], config: Config) -> None:
+        if self._lines and self._lines[-1]["step"] >= metrics["step"]:
+            # The run was killed: what it did after its last checkpoint is done again.
+            self._lines = [line for line in self._lines if line["step"] < metrics["step"]]
+            self.send({"type": "all", "lines": self._lines})
         self._lines.append(_drawn(metrics))
         self._new.append(self._lines[-1])
         if "rank" in metrics:
