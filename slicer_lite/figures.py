@@ -30,13 +30,21 @@ def curves(run_dir: str | Path) -> Figure:
     figure = Figure(figsize=(11, 3), layout="constrained")
     losses, clusters, rank = figure.subplots(1, 3)
     step = [line["step"] for line in lines]
-    parts = [part for part in ("instance", "cluster", "entropy", "decorrelation") if part in lines[0]]
+    parts = [
+        part
+        for part in ("instance", "cluster", "entropy", "decorrelation")
+        if any(part in line for line in lines[:1])
+    ]
     for part, colour in zip(parts, COLOURS, strict=False):
         losses.plot(step, [line[part] for line in lines], color=colour, label=part, linewidth=1)
     losses.set(title="losses", ylabel="loss (nats)")
     watched = [line for line in lines if "rank" in line]
     step = [line["step"] for line in watched]
-    shares = [n for n in ("clusters_used", "cluster_entropy", "confidence") if n in watched[0]]
+    shares = [
+        n
+        for n in ("clusters_used", "cluster_entropy", "confidence")
+        if any(n in line for line in watched[:1])
+    ]
     for name, colour in zip(shares, COLOURS, strict=False):
         label = name.replace("_", " ")
         clusters.plot(step, [line[name] for line in watched], ".-", color=colour, label=label)
@@ -47,7 +55,8 @@ def curves(run_dir: str | Path) -> Figure:
     rank.set(title="embeddings", ylabel="effective dimensions", ylim=(0, None))
     for axes in figure.axes:
         axes.set_xlabel("step")
-        axes.legend(frameon=False, fontsize=8)
+        if axes.lines:  # none in a run that was stopped before its first step
+            axes.legend(frameon=False, fontsize=8)
         axes.spines[["top", "right"]].set_visible(False)
     return figure
 

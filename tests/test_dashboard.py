@@ -58,13 +58,20 @@ def test_every_step_reaches_the_page_once_also_after_a_stop(tmp_path, clips, min
 
 def test_steps_that_are_done_again_are_drawn_once(tmp_path, clips, minute):
     dashboard = Dashboard()
-    dashboard.send = lambda message, buffers=None: dashboard._stop.set()
+    dashboard.send = lambda message, buffers=None: message["type"] == "new" and dashboard._stop.set()
     stopped = dashboard.pretrain(minute, clips, tmp_path / "run").step
     with (tmp_path / "run" / "metrics.jsonl").open("a") as log:  # as a run leaves it that is killed later
         log.write(json.dumps({**read_metrics(tmp_path / "run")[-1], "step": stopped + 1}) + "\n")
     page = Page(dashboard)
     dashboard.pretrain(minute, clips, tmp_path / "run")
     assert page.steps == list(range(1, minute.steps + 1))
+
+
+def test_stop_before_the_first_step(tmp_path, clips, minute):
+    dashboard = Dashboard()
+    dashboard.send = lambda message, buffers=None: dashboard._stop.set()
+    assert dashboard.pretrain(minute, clips, tmp_path / "run").step == 0
+    assert dashboard.status.startswith("Stopped after step 0 of 12")
 
 
 def test_a_page_opened_late_gets_all_points(tmp_path, clips, minute):
