@@ -20,7 +20,7 @@ from slicer_lite.data import AUDIO_SUFFIXES, cache_folder
 from slicer_lite.device import choose_device, computes_in_bf16
 
 LEAST_FREE = 2.0  # GB; an hour of sound takes 0.12 GB of the store
-EXTRAS = ("notebooks", "hub", "export", "test")  # of pyproject.toml
+EXTRAS = ("notebooks", "hub", "export", "tensorboard", "docs", "test")  # of pyproject.toml
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # What libsndfile calls the formats of our suffixes.
 _FORMATS = {"WAV": ".wav", "FLAC": ".flac", "OGG": ".ogg .oga .opus", "MP3": ".mp3", "AIFF": ".aiff .aif",
