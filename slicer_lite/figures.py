@@ -234,8 +234,7 @@ def label_curves(found: pd.DataFrame) -> Figure:
 def differences(found: pd.DataFrame, title: str = "") -> Figure:
     """How far settings lie from a base, in percentage points: a line for each, with its interval and its seeds.
 
-    Drawn orange where the interval leaves out 0; hollow where there is one seed, so that the interval does not cover
-    what another would give.
+    Drawn orange where the interval leaves out 0; hollow where there is one seed.
 
     Args:
         found: of `slicer_lite.lape.compare.differences`; the first row is drawn at the top.

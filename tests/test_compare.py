@@ -36,9 +36,21 @@ def test_seeds_widen_the_interval_by_hand():
             result("other", {task: [x + shift for x in xs] for task, xs in BASE["folds"].items()}, seed)
         )
     row = compare.differences(results, "base").loc["other"]
-    reach = stats.t.ppf(0.975, 2) * np.sqrt(0.01 / 3)
+    reach = stats.t.ppf(0.975, 2) * np.sqrt(0.01 / 3 + 0.01)  # three seeds against one
     assert (row["difference"], row["high"] - row["difference"]) == pytest.approx((0.1, reach))
     assert row["by_seed"] == pytest.approx([0.0, 0.1, 0.2])
+
+
+def test_the_spread_over_seeds_is_pooled_by_hand():
+    def seeds(name, *shifts):
+        moved = [{task: [x + s for x in xs] for task, xs in BASE["folds"].items()} for s in shifts]
+        return [result(name, folds, seed) for seed, folds in enumerate(moved)]
+
+    results = [*seeds("base", 0.0, 0.1), *seeds("other", 0.2, 0.2), *seeds("untrained", -0.3, 0.3)]
+    row = compare.differences(results, "base").loc["other"]
+    # Variances 0.005 and 0 within the two settings; the baseline has none of a training's seeds.
+    reach = stats.t.ppf(0.975, 2) * np.sqrt(0.0025 * (1 / 2 + 1 / 2))
+    assert (row["difference"], row["high"] - row["difference"]) == pytest.approx((0.15, reach))
 
 
 def test_equal_results_differ_by_nothing():

@@ -46,10 +46,11 @@ def differences(results: Sequence[Result], base: str) -> pd.DataFrame:
     """How far each setting lies from the one called `base`: mean over tasks and folds, with a 95 % interval.
 
     The interval has two sources, which are added: the clips (deviation of the differences over folds, with the
-    correction for folds that share their training clips: Nadeau and Bengio, Machine Learning 52, 2003), and, for
-    a setting with several seeds, the seeds of training. It is Student's t with Welch's and Satterthwaite's degrees
-    of freedom. With one seed it says nothing of what another seed would give. No correction is made for looking at
-    several settings: of twenty that do nothing, one is expected to lie outside its interval.
+    correction for folds that share their training clips: Nadeau and Bengio, Machine Learning 52, 2003), and the seeds
+    of training (their deviation within a setting, pooled over all settings but `BASELINES`, since a few seeds of one
+    say little). It is Student's t with Welch's and Satterthwaite's degrees of freedom. Where no setting has two
+    seeds it says nothing of what another seed would give. No correction is made for looking at several settings: of
+    twenty that do nothing, one is expected to lie outside its interval.
 
     Returns:
         A row for each other setting, in the order of `results`; columns `difference`, `low` and `high` (accuracies
@@ -61,6 +62,7 @@ def differences(results: Sequence[Result], base: str) -> pd.DataFrame:
     by_name = {name: _folds(results, name) for name in dict.fromkeys(result["name"] for result in results)}
     if base not in by_name:
         raise ValueError(f"There is no result called {base!r}: there are {', '.join(by_name) or 'none'}.")
+    spread, freedom = _seed_variance([folds for name, folds in by_name.items() if name not in BASELINES])
     reference = by_name.pop(base)  # (seeds, tasks, folds)
     rows = {}
     for name, folds in by_name.items():
@@ -71,8 +73,8 @@ def differences(results: Sequence[Result], base: str) -> pd.DataFrame:
         # Each: variance of the mean, degrees of freedom.
         shared = 1 / count + 1 / (count - 1)
         sources = [(apart.var(1, ddof=1).mean() * shared / tasks, tasks * (count - 1))]
-        averages = [folds.mean((1, 2)), reference.mean((1, 2))]  # of each seed
-        sources += [(x.var(ddof=1) / len(x), len(x) - 1) for x in averages if len(x) > 1]
+        if freedom:
+            sources.append((spread * (1 / len(folds) + 1 / len(reference)), freedom))
         reach = _reach(sources)
         rows[name] = {
             "difference": apart.mean(),
@@ -137,6 +139,13 @@ def _folds(results: Sequence[Result], name: str) -> np.ndarray:
         raise ValueError(
             f"The results called {name!r} were not probed on the same tasks and folds."
         ) from None
+
+
+def _seed_variance(settings: Sequence[np.ndarray]) -> tuple[float, int]:
+    """Variance of the average within settings `(seeds, tasks, folds)`, pooled, and its degrees of freedom."""
+    averages = [folds.mean((1, 2)) for folds in settings]
+    freedom = sum(len(x) - 1 for x in averages)
+    return sum(((x - x.mean()) ** 2).sum() for x in averages) / max(freedom, 1), freedom
 
 
 def _reach(sources: Sequence[tuple[float, int]]) -> float:
