@@ -7,13 +7,12 @@ heareval, HEAR's evaluation kit, takes the name of this module and a path of wei
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from slicer_lite.config import HOP, SAMPLE_RATE, WINDOW, preset
+from slicer_lite.config import HOP, SAMPLE_RATE, WINDOW
 from slicer_lite.embed import BATCH, embed
 from slicer_lite.encoder import Encoder
 from slicer_lite.logmel import LogMel
@@ -41,19 +40,13 @@ def load_model(model_file_path: str | Path = "") -> HearModel:
     """The model that the other two functions take, in evaluation mode, on the CPU.
 
     Args:
-        model_file_path: anything that `slicer_lite.load` takes: a run folder or a `.safetensors` file. Without
-            it the encoder is untrained, the preset `tiny` with random weights of seed 0, and a warning says so.
+        model_file_path: anything that `slicer_lite.load` takes: a run folder, a `.safetensors` file or the name of
+            weights that come with the package, which without it are `tiny`.
 
     Raises:
         FileNotFoundError, ValueError: as `slicer_lite.load`.
     """
-    if model_file_path:
-        return HearModel(load_encoder(model_file_path)).eval()
-    warnings.warn("No weights were given, so this encoder is untrained: a baseline.", stacklevel=2)
-    config = preset("tiny")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return HearModel(Encoder(channels=config.channels, dim=config.dim)).eval().requires_grad_(False)
+    return HearModel(load_encoder(model_file_path or "tiny")).eval()
 
 
 def get_scene_embeddings(audio: Tensor, model: HearModel) -> Tensor:
