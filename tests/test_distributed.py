@@ -24,7 +24,7 @@ from slicer_lite import distributed
 from slicer_lite.checkpoint import with_prefix
 from slicer_lite.train import Training
 torch.set_num_threads(1)
-data, out, mode, method = sys.argv[1], Path(sys.argv[2]), *sys.argv[3:]
+data, out, mode, method, steps = sys.argv[1], Path(sys.argv[2]), *sys.argv[3:]
 config = sl.preset("tiny", channels=4, dim=16, clusters=4, queue=40, mix_memory=24, batch_size=8, dropout=0.0,
                    precision="fp32", teacher_momentum=0.9, optimizer="sgd", learning_rate=0.05, steps=5,
                    method=method)
@@ -37,8 +37,9 @@ with distributed.processes(torch.device("cpu")) as device:
     for module in training.model.modules():
         if isinstance(module, torch.nn.BatchNorm2d) and mode == "eval":
             module.eval()
-    metrics = [training.one_step() for _ in range(5)]
+    metrics = [training.one_step() for _ in range(int(steps))]
     if distributed.rank() == 0:
+        training.save()
         state = {**training.model.state_dict(), **with_prefix("views", training.views.state_dict())}
         torch.save({"state": state, "metrics": metrics}, out / "result.pt")
 os._exit(0)  # what PyTorch's threads do while the interpreter shuts down is not what is tested
@@ -62,17 +63,17 @@ def start(processes, arguments, **options):
     return children
 
 
-def five_steps(processes, data, out, mode, method="slicer"):
-    for child in start(processes, ["-c", CHILD, str(data), str(out), mode, method]):
-        assert child.wait(120) == 0
+def some_steps(processes, data, out, mode, method="slicer", steps=STEPS):
+    for child in start(processes, ["-c", CHILD, str(data), str(out), mode, method, str(steps)]):
+        assert child.wait(300) == 0
     return torch.load(out / "result.pt", weights_only=True)
 
 
 @pytest.mark.slow
 def test_two_and_four_processes_compute_what_one_does(tones, tmp_path):
-    one = five_steps(1, tones, tmp_path / "1", "eval")
+    one = some_steps(1, tones, tmp_path / "1", "eval")
     for processes in (2, 4):
-        several = five_steps(processes, tones, tmp_path / str(processes), "eval")
+        several = some_steps(processes, tones, tmp_path / str(processes), "eval")
         for mine, theirs in zip(several["metrics"], one["metrics"], strict=True):
             for name in ("total", "instance", "cluster", "entropy"):
                 assert mine[name] == pytest.approx(theirs[name], abs=1e-5)
@@ -82,7 +83,7 @@ def test_two_and_four_processes_compute_what_one_does(tones, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_decorrelate_as_one_does(tones, tmp_path):
-    one, two = (five_steps(n, tones, tmp_path / str(n), "eval", "delores_m") for n in (1, 2))
+    one, two = (some_steps(n, tones, tmp_path / str(n), "eval", "delores_m") for n in (1, 2))
     for mine, theirs in zip(two["metrics"], one["metrics"], strict=True):
         assert mine["decorrelation"] == pytest.approx(theirs["decorrelation"], rel=1e-4)
     for name, value in two["state"].items():
@@ -90,10 +91,22 @@ def test_two_processes_decorrelate_as_one_does(tones, tmp_path):
 
 
 @pytest.mark.slow
+def test_going_on_with_another_number_of_processes_changes_nothing(tones, tmp_path):
+    one = some_steps(1, tones, tmp_path / "1", "eval")
+    some_steps(2, tones, tmp_path / "changing", "eval", steps=2)
+    some_steps(1, tones, tmp_path / "changing", "eval", steps=1)
+    last = some_steps(2, tones, tmp_path / "changing", "eval", steps=2)
+    for mine, theirs in zip(last["metrics"], one["metrics"][3:], strict=True):
+        assert mine["total"] == pytest.approx(theirs["total"], abs=1e-5)
+    for name, value in last["state"].items():
+        torch.testing.assert_close(value, one["state"][name], rtol=0, atol=1e-5, msg=name)
+
+
+@pytest.mark.slow
 def test_batch_norms_of_two_processes_on_cpu_depart_and_by_how_much(tones, tmp_path):
     """Each process normalises by its own half of the batch, as README says: close, and not the same."""
-    one = five_steps(1, tones, tmp_path / "1", "train")["metrics"]
-    two = five_steps(2, tones, tmp_path / "2", "train")["metrics"]
+    one = some_steps(1, tones, tmp_path / "1", "train")["metrics"]
+    two = some_steps(2, tones, tmp_path / "2", "train")["metrics"]
     assert two[0]["total"] == pytest.approx(one[0]["total"], rel=0.05)
     assert two[0]["total"] != pytest.approx(one[0]["total"], abs=1e-5)
 

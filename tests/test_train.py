@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -205,6 +206,71 @@ def test_killed_at_random_moments_and_restarted_ends_with_the_same_bits(start, t
     last.join(120)
     assert last.exitcode == 0
     assert bits(killed) == bits(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_the_real_command_killed_and_restarted_ends_with_the_same_bits(tones, tmp_path):
+    options = "--channels 4 --dim 16 --clusters 4 --queue 64 --mix-memory 32 --batch-size 8 --steps 300"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def command(run):
+        words = ["pretrain", "--data", str(tones), "--out", str(run), "--device", "cpu", *options.split()]
+        return [sys.executable, "-m", "slicer_lite", *words]
+
+    whole, killed, rng = tmp_path / "whole", tmp_path / "killed", np.random.default_rng(0)
+    subprocess.run(command(whole), env=environment, capture_output=True, check=True)
+    for _ in range(3):
+        child, before = (
+            subprocess.Popen(command(killed), env=environment, stderr=subprocess.DEVNULL),
+            checkpoints(killed),
+        )
+        while checkpoints(killed) <= before and child.poll() is None:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.1))
+        child.kill()
+        child.wait()
+    assert load_checkpoint(killed / "checkpoints")[0] < 300, (
+        "every kill has to interrupt: the run is too short"
+    )
+    subprocess.run(command(killed), env=environment, capture_output=True, check=True)
+    assert bits(killed) == bits(whole)
+
+
+# Where a save can be cut off: before the file has its name, before the folder is on the disk, before the oldest goes.
+CUTS = {"rename": (Path, "replace"), "renamed": (os, "open"), "drop": (Path, "unlink")}
+
+
+def run_cut_off(config, data, folder, cut):
+    owner, name = CUTS[cut]
+    real, saving = getattr(owner, name), []
+
+    def last(*arguments, **options):
+        if "checkpoints" in str(arguments[0]):
+            saving.append(arguments)
+            if len(saving) == 4:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return real(*arguments, **options)
+
+    setattr(owner, name, last)
+    run_in_child(config, data, folder)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX's")
+@pytest.mark.parametrize("cut", CUTS)
+def test_killed_at_every_point_of_a_save_and_restarted_ends_with_the_same_bits(
+    clips, tones, tmp_path, minute, cut
+):
+    sl.pretrain(minute, clips, tmp_path / "whole", progress=False)
+    child = multiprocessing.get_context("forkserver").Process(
+        target=run_cut_off, args=(minute, tones, tmp_path / "killed", cut)
+    )
+    child.start()
+    child.join(120)
+    assert child.exitcode == -signal.SIGKILL
+    assert 1 <= load_checkpoint(tmp_path / "killed" / "checkpoints")[0] < 12
+    sl.pretrain(minute, tones, tmp_path / "killed", progress=False)
+    assert bits(tmp_path / "killed") == bits(tmp_path / "whole")
 
 
 def checkpoints(run):
