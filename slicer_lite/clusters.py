@@ -87,11 +87,17 @@ def nearest(queries: np.ndarray, embeddings: np.ndarray, count: int = 1) -> tupl
     return places, 1 - distances
 
 
-def umap_map(embeddings: np.ndarray, seed: int = 0, neighbours: int = 15) -> np.ndarray:
+def umap_map(
+    embeddings: np.ndarray, seed: int = 0, neighbours: int = 15, start: np.ndarray | None = None
+) -> np.ndarray:
     """A flat map on which neighbours stay neighbours: `(N, D)` -> `(N, 2)` by UMAP (arXiv 1802.03426).
 
     Distances are cosines. With a seed the map is the same each time, on one thread. Only nearness means
     something on it: neither the axes nor the distances between far groups do.
+
+    Args:
+        start: `(N, 2)` where the points begin, such as the map of the same clips at another step: what both maps
+            agree on then stays in its place. UMAP's own (spectral) start by default.
 
     Raises:
         ValueError: fewer clips than neighbours.
@@ -103,7 +109,8 @@ def umap_map(embeddings: np.ndarray, seed: int = 0, neighbours: int = 15) -> np.
         )
     from umap import UMAP  # here, because importing it takes seconds
 
-    mapper = UMAP(n_neighbors=neighbours, metric="cosine", random_state=seed, n_jobs=1)
+    init = "spectral" if start is None else start
+    mapper = UMAP(n_neighbors=neighbours, metric="cosine", random_state=seed, n_jobs=1, init=init)
     return np.asarray(mapper.fit_transform(embeddings), dtype=np.float32)
 
 

@@ -174,6 +174,13 @@ def show_groups(axes: Axes, points: np.ndarray, groups: Sequence[str] | np.ndarr
 _UNKNOWN = {"accuracy": np.nan, "low": np.nan, "high": np.nan}
 
 
+def show_numbers(axes: Axes, points: np.ndarray, values: np.ndarray, title: str = "") -> None:
+    """Scatter `(N, 2)` points, coloured by `(N,)` numbers, with a colour bar."""
+    drawn = axes.scatter(points[:, 0], points[:, 1], s=12, c=values, cmap="viridis", linewidth=0)
+    axes.figure.colorbar(drawn, ax=axes)
+    axes.set(title=title, xticks=[], yticks=[])
+
+
 def probe_bars(results: Mapping[str, Any]) -> Figure:
     """Accuracies of `slicer_lite.lape.evaluate`, a group of bars for each task, with 95 % intervals.
 

@@ -12,7 +12,9 @@ except ModuleNotFoundError as error:
         f"The widgets need {error.name}: pip install 'slicer-lite[notebooks]'", name=error.name
     ) from None
 
+from slicer_lite.widgets.audition import Audition
 from slicer_lite.widgets.dashboard import Dashboard
 from slicer_lite.widgets.recorder import Heard, Recorder
+from slicer_lite.widgets.sound_map import SoundMap
 
-__all__ = ["Dashboard", "Heard", "Recorder"]
+__all__ = ["Audition", "Dashboard", "Heard", "Recorder", "SoundMap"]

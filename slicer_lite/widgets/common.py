@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +44,16 @@ class Widget(anywidget.AnyWidget):
         """What the widget shows, as a figure that needs no kernel."""
         raise NotImplementedError
 
-    def _guarded(self, _: Any, message: dict[str, Any], buffers: list[Any]) -> None:
-        # An exception in a widget's callback is shown nowhere else.
+    def attempt(self, action: Callable[[], None]) -> None:
+        """Do something; if it raises an exception, show that in the widget."""
+        self.error = ""
         try:
-            self.receive(message, buffers)
-            self.error = ""
-        except Exception as error:
+            action()
+        except Exception as error:  # a widget's callbacks have nobody else who would show it
             self.error = f"{type(error).__name__}: {error}"
+
+    def _guarded(self, _: Any, message: dict[str, Any], buffers: list[Any]) -> None:
+        self.attempt(lambda: self.receive(message, buffers))
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         data, metadata = super()._repr_mimebundle_() or ({}, {})

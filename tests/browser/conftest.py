@@ -6,6 +6,7 @@ ends, the page must have logged no error and must have asked no other host than 
 
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import chromium
@@ -141,7 +143,7 @@ class Notebook:
     """A notebook in JupyterLab. `page` is Playwright's; `errors` and `foreign` must stay empty."""
 
     def __init__(self, browser, lab, name):
-        self.url, token, _ = lab
+        self.url, token, self.folder = lab
         self.context = browser.new_context(viewport={"width": 1300, "height": 1000})
         self.page = self.context.new_page()
         self.errors, self.foreign = [], []
@@ -234,8 +236,25 @@ class Notebook:
 
 
 @pytest.fixture
-def open_notebook(lab, browser, request):
-    """Open a notebook: `open_notebook("source of a cell", "source of the next", …)`, or its path."""
+def decoded():
+    """`decoded(locator of an audio element)`: its sound as the browser decodes it, `(S,)` floats at 16 kHz."""
+
+    def decode(audio):
+        return np.array(
+            audio.evaluate(
+                """async audio => {
+                    const bytes = await (await fetch(audio.src)).arrayBuffer();
+                    const sound = await new OfflineAudioContext(1, 1, 16000).decodeAudioData(bytes);
+                    return Array.from(sound.getChannelData(0));
+                }"""
+            )
+        )
+
+    return decode
+
+
+@contextmanager
+def _notebooks(lab, browser, title):
     opened = []
     _, _, root = lab
 
@@ -244,7 +263,7 @@ def open_notebook(lab, browser, request):
             name = cells[0].name
             shutil.copy(cells[0], root / name)
         else:
-            name = f"{request.node.name}-{len(opened)}.ipynb".replace("[", "-").replace("]", "")
+            name = re.sub(r"\W+", "-", f"{title}-{len(opened)}") + ".ipynb"
             notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
             notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
             nbformat.write(notebook, root / name)
@@ -258,3 +277,17 @@ def open_notebook(lab, browser, request):
         problems += [f"request to another host: {url}" for url in notebook.foreign]
         notebook.close()  # last: JupyterLab itself logs errors when a kernel ends
     assert not problems, "\n".join(problems)
+
+
+@pytest.fixture
+def open_notebook(lab, browser, request):
+    """Open a notebook: `open_notebook("source of a cell", "source of the next", …)`, or its path."""
+    with _notebooks(lab, browser, request.node.name) as open_:
+        yield open_
+
+
+@pytest.fixture(scope="module")
+def open_shared_notebook(lab, browser, request):
+    """The same, for a notebook that all tests of a file use in turn, so that its kernel starts once."""
+    with _notebooks(lab, browser, request.node.name) as open_:
+        yield open_

@@ -1,0 +1,217 @@
+"""The sound map in JupyterLab: hover, lasso, colours, snapshots, keyboard."""
+
+import numpy as np
+import pytest
+
+# Two clouds: the even clips, 500 Hz, on the left, with clip 2 in its middle; the odd ones, 1000 Hz, on the right, with
+# clip 1 in its middle. Clip 0 is alone between them.
+MAP = """
+import numpy as np
+from slicer_lite.widgets import SoundMap
+
+N = {count}
+rng = np.random.default_rng(0)
+seconds = np.arange({samples}) / 16000
+clips = [np.float32(0.25 * np.sin(2 * np.pi * f * seconds)) for f in (500, 1000)] * (N // 2)
+right = np.arange(N) % 2
+points = np.stack([14 * right + rng.uniform(-5, 5, N), rng.uniform(-10, 10, N)], 1)
+points[:3] = [7, 0], [14, 0], [0, 0]
+share = np.full((N, 4), 0.1)
+share[np.arange(N), right] = 0.7
+colours = {{"pitch": np.where(right, "high", "low"), "height": points[:, 1].astype(float)}}
+"""
+SHOW = "sounds = SoundMap({'before': -points, 'after': points}, clips, share, colours)\nsounds"
+# In the page: how long after the last pointer event did the widget answer?
+WATCH = """(selector) => {
+    const over = document.querySelector('.slicer-map-over');
+    let begun = null;
+    window.answer = null;
+    for (const name of ['pointermove', 'pointerup'])
+        over.addEventListener(name, () => { begun = performance.now(); }, {capture: true});
+    new MutationObserver(() => { if (begun !== null) window.answer = performance.now() - begun; })
+        .observe(document.querySelector(selector),
+                 {attributes: true, attributeFilter: ['data-clip'], childList: true});
+}"""
+
+
+class Map:
+    """What a hand does with the map, in shares of its width and height from its left top."""
+
+    def __init__(self, notebook):
+        self.notebook, self.page = notebook, notebook.page
+        self.over = self.page.locator(".slicer-map-over")
+        self.widget = self.page.locator(".slicer-widget")
+        self.table = self.page.locator(".slicer-map-table")
+        self.over.scroll_into_view_if_needed()
+
+    def at(self, u, v):
+        area = self.over.bounding_box()
+        return area["x"] + u * area["width"], area["y"] + v * area["height"]
+
+    def point(self, u, v):
+        """Point at a place, and wait until a clip is shown."""
+        self.leave()
+        self.page.mouse.move(*self.at(u, v))
+        return self.clip()
+
+    def leave(self):
+        """Point at a corner where no clip is, and forget which was shown."""
+        self.page.mouse.move(*self.at(0.001, 0.001))
+        self.page.wait_for_timeout(100)
+        self.page.locator(".slicer-logmel").evaluate("canvas => { delete canvas.dataset.clip }")
+
+    def clip(self):
+        """The clip whose picture is shown, once that is the one that the text speaks of."""
+        return int(
+            self.page.wait_for_function(
+                """() => { const said = document.querySelector('.slicer-map-text').textContent.match(/^clip (\\d+)/);
+                const shown = document.querySelector('.slicer-logmel').dataset.clip;
+                return said && said[1] === shown && shown }"""
+            ).json_value()
+        )
+
+    def lasso(self, *corners):
+        self.page.mouse.move(*self.at(*corners[0]))
+        self.page.mouse.down()
+        for corner in [*corners[1:], corners[0]]:
+            self.page.mouse.move(*self.at(*corner), steps=5)
+        self.page.mouse.up()
+
+
+LEFT, MIDDLE = (0.223, 0.5), (0.5, 0.5)
+RIGHT_HALF = (0.55, 0.01), (0.99, 0.01), (0.99, 0.99), (0.55, 0.99)
+
+
+def open_map(open_notebook, count, samples=8000):
+    notebook = open_notebook(MAP.format(count=count, samples=samples), SHOW)
+    notebook.page.set_viewport_size({"width": 1400, "height": 1100})
+    notebook.run_all()
+    notebook.page.locator(".slicer-map-over").wait_for()
+    return Map(notebook)
+
+
+@pytest.fixture(scope="module")
+def shared_map(open_shared_notebook):
+    return open_map(open_shared_notebook, 600)
+
+
+@pytest.fixture
+def sounds(shared_map):
+    """A map of 600 clips as it is at first."""
+    shared_map.notebook.run_code(
+        "sounds.select([]); sounds.colour = 'pitch'; sounds.shown = 1; sounds.error = ''"
+    )
+    shared_map.page.get_by_role("button", name="Whole map").click()
+    shared_map.page.wait_for_timeout(600)  # the points have arrived
+    shared_map.leave()
+    return shared_map
+
+
+def test_pointing_at_a_clip_shows_and_plays_it(sounds, decoded):
+    sounds.over.click(position={"x": 5, "y": 5})  # a browser plays nothing before the first click
+    assert sounds.point(*MIDDLE) == 0
+    assert "pitch: low · height: " in sounds.page.locator(".slicer-map-text").text_content()
+    audio = sounds.page.locator(".slicer-map-side audio")
+    sounds.page.wait_for_function("document.querySelector('.slicer-map-side audio').currentTime > 0.1")
+    samples = decoded(audio)
+    assert len(samples) == 8000
+    assert np.sqrt(np.mean(samples**2)) == pytest.approx(0.25 / np.sqrt(2), rel=0.01)
+    assert np.abs(np.fft.rfft(samples)).argmax() * 2 == 500  # Hz
+    picture = sounds.page.locator(".slicer-logmel")
+    brightest = picture.evaluate(
+        """canvas => { const {width, height} = canvas;
+        const rows = canvas.getContext('2d').getImageData(0, 0, width, height).data;
+        const sums = Array.from({length: height}, (_, y) =>
+            rows.slice(4 * width * y, 4 * width * (y + 1)).reduce((a, b) => a + b));
+        return sums.indexOf(Math.max(...sums)) }"""
+    )
+    assert 64 - brightest == pytest.approx(10, abs=2)  # 500 Hz is in the tenth of the 64 bands
+
+
+def test_the_lasso_counts_labels_and_clusters_here_and_in_python(sounds):
+    sounds.lasso(*RIGHT_HALF)
+    sounds.page.get_by_text("300 clips selected").wait_for()
+    assert "pitch: high 300" in sounds.table.text_content()
+    assert "cluster: 1 300" in sounds.table.text_content()
+    sounds.notebook.run_code(
+        "open('selected', 'w').write(f'{len(sounds.selected)} {set((sounds.selected % 2).tolist())}')"
+    )
+    assert (sounds.notebook.folder / "selected").read_text() == "300 {1}"
+    sounds.notebook.screenshots("sound-map", sounds.widget)
+    sounds.page.get_by_role("button", name="Zoom to selection").click()
+    sounds.lasso((0.001, 0.001), (0.999, 0.001), (0.999, 0.999), (0.001, 0.999))  # all that is still in sight
+    sounds.page.wait_for_function("!document.querySelector('.slicer-map-table').textContent.startsWith('300 ')")
+    assert 300 < int(sounds.table.text_content().split()[0]) < 600
+    sounds.page.get_by_role("button", name="Clear selection").click()
+    sounds.page.wait_for_function("!document.querySelector('.slicer-map-table').textContent")
+
+
+def test_colours_and_maps_can_be_switched(sounds):
+    assert sounds.point(*LEFT) == 2
+    menu = sounds.page.get_by_label("colour by")
+    for choice in ("cluster", "confidence", "height"):
+        menu.select_option(choice)
+    sounds.page.locator(".slicer-ramp").wait_for()
+    before = sounds.page.locator(".slicer-map-canvas canvas").first.evaluate("canvas => canvas.toDataURL()")
+    slider = sounds.page.get_by_label("map", exact=True)
+    slider.focus()
+    slider.press("ArrowLeft")
+    sounds.page.get_by_text("before", exact=True).wait_for()
+    sounds.page.wait_for_function(
+        "old => document.querySelector('.slicer-map-canvas canvas').toDataURL() !== old", arg=before
+    )
+    sounds.page.wait_for_timeout(1500)  # the points have arrived: left and right are exchanged
+    assert sounds.point(*LEFT) == 1
+    sounds.notebook.screenshots("sound-map-numbers", sounds.widget)
+
+
+def test_everything_can_be_done_from_the_keyboard(sounds):
+    sounds.over.focus()
+    sounds.over.press("ArrowRight")  # the first step finds clip 0
+    assert sounds.clip() == 0
+    sounds.over.press("ArrowRight")
+    right = sounds.clip()
+    assert right % 2 == 1
+    sounds.over.press("n")
+    sounds.page.get_by_text("50 clips selected").wait_for()
+    sounds.over.press("Escape")
+    sounds.page.wait_for_function("!document.querySelector('.slicer-map-table').textContent")
+    entry = sounds.page.get_by_role("button", name="high (300)")
+    entry.press("Enter")
+    assert sounds.page.get_by_role("button", name="high (300)").get_attribute("aria-pressed") == "true"
+
+
+def test_twenty_thousand_points_answer_within_250_milliseconds(open_notebook):
+    sounds = open_map(open_notebook, 20_000, 1600)
+    sounds.page.evaluate(WATCH, ".slicer-logmel")
+    hovers = []
+    for number in range(10):  # other work on the machine may hold up a try
+        sounds.page.evaluate("window.answer = null")
+        sounds.page.mouse.move(*sounds.at(0.1 + 0.03 * number, 0.5))
+        hovers.append(sounds.page.wait_for_function("window.answer").json_value())
+        if hovers[-1] <= 250:
+            break
+    assert min(hovers) <= 250, hovers
+    sounds.page.evaluate(WATCH, ".slicer-map-table")
+    lassos = []
+    for _ in range(10):
+        sounds.page.evaluate("window.answer = null")
+        sounds.lasso(*RIGHT_HALF)
+        sounds.page.get_by_text("10,000 clips selected").wait_for()
+        sounds.page.wait_for_function("document.querySelector('.slicer-map-table').children.length > 1")
+        lassos.append(sounds.page.wait_for_function("window.answer").json_value())
+        if lassos[-1] <= 250:
+            break
+        sounds.page.get_by_role("button", name="Clear selection").click()
+    assert min(lassos) <= 250, lassos
+    print("hover", hovers, "lasso", lassos)
+    sounds.notebook.screenshots("sound-map-20000", sounds.widget)
+
+
+def test_an_error_in_python_is_shown_in_the_widget(sounds):
+    sounds.notebook.run_code("sounds.select = None")
+    sounds.lasso(*RIGHT_HALF)
+    alert = sounds.page.locator(".slicer-error")
+    alert.wait_for()
+    assert "TypeError" in alert.text_content()
+    sounds.notebook.run_code("del sounds.select")
