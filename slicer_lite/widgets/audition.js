@@ -49,6 +49,7 @@ function render({ model, el }) {
     "aria-label": "a, the partner's share",
   });
   const value = element("output", { class: "slicer-value" });
+  stepByArrows(ratio);
   ratio.addEventListener("input", () => set("ratio", Number(ratio.value)));
   const radios = DOMAINS.map(([domain, text]) => {
     const radio = element("input", { type: "radio", name: group, value: domain });

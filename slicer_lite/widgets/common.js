@@ -51,3 +51,15 @@ function errorLine(model) {
   show();
   return line;
 }
+
+/** Let the arrow keys move a range input: JupyterLab takes them for its cells otherwise. */
+function stepByArrows(input) {
+  const directions = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1 };
+  input.addEventListener("keydown", (event) => {
+    if (!(event.key in directions)) return;
+    input.stepUp(directions[event.key]);
+    input.dispatchEvent(new Event("input"));
+    event.preventDefault();
+    event.stopPropagation();
+  });
+}

@@ -409,6 +409,7 @@ function render({ model, el }) {
     draw();
     drawLegend();
   }
+  stepByArrows(step);
   step.addEventListener("input", () => {
     model.set("shown", Number(step.value));
     model.save_changes();

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-# Two clouds: the even clips, 500 Hz, on the left, with clip 2 in its middle; the odd ones, 1000 Hz, on the right, with
-# clip 1 in its middle. Clip 0 is alone between them.
+# Two clouds: on the left the even clips, 500 Hz, around clip 2; on the right the odd ones, 1000 Hz, around clip 1.
+# Clip 0 is alone between them.
 MAP = """
 import numpy as np
 from slicer_lite.widgets import SoundMap
@@ -140,7 +140,9 @@ def test_the_lasso_counts_labels_and_clusters_here_and_in_python(sounds):
     sounds.notebook.screenshots("sound-map", sounds.widget)
     sounds.page.get_by_role("button", name="Zoom to selection").click()
     sounds.lasso((0.001, 0.001), (0.999, 0.001), (0.999, 0.999), (0.001, 0.999))  # all that is still in sight
-    sounds.page.wait_for_function("!document.querySelector('.slicer-map-table').textContent.startsWith('300 ')")
+    sounds.page.wait_for_function(
+        "!document.querySelector('.slicer-map-table').textContent.startsWith('300 ')"
+    )
     assert 300 < int(sounds.table.text_content().split()[0]) < 600
     sounds.page.get_by_role("button", name="Clear selection").click()
     sounds.page.wait_for_function("!document.querySelector('.slicer-map-table').textContent")
