@@ -183,6 +183,7 @@ def test_everything_can_be_done_from_the_keyboard(sounds):
     assert sounds.page.get_by_role("button", name="high (300)").get_attribute("aria-pressed") == "true"
 
 
+@pytest.mark.long
 def test_twenty_thousand_points_answer_within_250_milliseconds(open_notebook):
     sounds = open_map(open_notebook, 20_000, 1600)
     sounds.page.evaluate(WATCH, ".slicer-logmel")
