@@ -13,7 +13,7 @@ def widgets_in(path):
     """How many cells end in a widget: their static picture stands beside their plain text."""
     outputs = [o for c in nbformat.read(path, 4).cells if c.cell_type == "code" for o in c.outputs]
     texts = [o.get("data", {}).get("text/plain", "") for o in outputs]
-    return sum(text in ("<Audition>", "<SoundMap>") for text in texts)
+    return sum(text in ("<Audition>", "<SoundMap>", "<Dashboard>", "<Recorder>") for text in texts)
 
 
 @pytest.mark.parametrize(
