@@ -259,9 +259,11 @@ def run_cut_off(config, data, folder, cut):
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX's")
 @pytest.mark.parametrize("cut", CUTS)
 def test_killed_at_every_point_of_a_save_and_restarted_ends_with_the_same_bits(
-    clips, tones, tmp_path, minute, cut
+    start, tones, tmp_path, minute, cut
 ):
-    sl.pretrain(minute, clips, tmp_path / "whole", progress=False)
+    whole = start(minute, tmp_path / "whole")
+    whole.join(120)
+    assert whole.exitcode == 0
     child = multiprocessing.get_context("forkserver").Process(
         target=run_cut_off, args=(minute, tones, tmp_path / "killed", cut)
     )
@@ -269,7 +271,9 @@ def test_killed_at_every_point_of_a_save_and_restarted_ends_with_the_same_bits(
     child.join(120)
     assert child.exitcode == -signal.SIGKILL
     assert 1 <= load_checkpoint(tmp_path / "killed" / "checkpoints")[0] < 12
-    sl.pretrain(minute, tones, tmp_path / "killed", progress=False)
+    last = start(minute, tmp_path / "killed")
+    last.join(120)
+    assert last.exitcode == 0
     assert bits(tmp_path / "killed") == bits(tmp_path / "whole")
 
 
