@@ -115,9 +115,7 @@ def _held(config: Config) -> int:
     """Bytes of weights, gradients, optimiser state, buffers and k-mix's memory, without making any of them."""
     with torch.device("meta"):
         model = METHODS[config.method](config)
-    trained = (
-        2 + _STATES[config.optimizer]
-    )  # a weight itself, its gradient, and what the optimiser keeps of it
+    trained = 2 + _STATES[config.optimizer]  # a weight, its gradient, and what the optimiser keeps of it
     weights = sum(w.nbytes * (trained if w.requires_grad else 1) for w in model.parameters())
     memory = 0 if config.mixing == "none" else 4 * config.mix_memory * N_MELS * FRAMES
     return weights + sum(buffer.nbytes for buffer in model.buffers()) + memory

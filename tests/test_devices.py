@@ -12,9 +12,7 @@ from slicer_lite.views import TwoViews
 @pytest.fixture(scope="module")
 def gpu():
     if torch.cuda.is_available():
-        with torch.backends.cudnn.flags(
-            allow_tf32=False
-        ):  # which rounds the inputs of convolutions to 10 bits
+        with torch.backends.cudnn.flags(allow_tf32=False):  # it rounds inputs to 10 bits
             yield torch.device("cuda")
     elif torch.backends.mps.is_available():
         yield torch.device("mps")

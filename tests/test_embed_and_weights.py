@@ -206,6 +206,7 @@ def test_shipped_weights_have_a_card_and_embed(name, tmp_path, monkeypatch):
         sl.load(name)
 
 
-def test_shipped_weights_are_small():
+def test_shipped_weights_are_there_and_small():
+    assert "tiny" in weights.shipped()
     sizes = [(weights.SHIPPED / f"{name}.safetensors").stat().st_size for name in weights.shipped()]
     assert sum(sizes) < 8e6

@@ -1,28 +1,15 @@
 """Find a Chromium for the browser tests, or fetch Playwright's own: python tests/browser/chromium.py"""
 
 import os
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+from slicer_lite.doctor import find_browser as find
+
 MISSING = (
     "there is no Chromium: install one (apt-get install chromium; brew install --cask chromium), or let "
     "`playwright install chromium` fetch its own"
 )
-
-
-def find() -> str | None:
-    """The path of an installed Chromium or Chrome, or of the one that Playwright has fetched."""
-    installed = next(filter(None, map(shutil.which, NAMES)), None)
-    if installed:
-        return installed
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        own = playwright.chromium.executable_path
-    return own if Path(own).exists() else None
 
 
 def main() -> int:
