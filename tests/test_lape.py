@@ -79,6 +79,25 @@ def test_cross_validation_keeps_groups_together():
     assert together < 0.7
 
 
+@pytest.mark.parametrize("each", [(3, 3, 3), (1, 2, 3)])
+def test_a_few_groups_a_class_are_kept_together_too(each):
+    # As with places and speakers: fewer groups than folds, and a class with one alone.
+    groups = np.repeat(np.arange(sum(each)), 20)
+    y = np.repeat(np.arange(3), each)[groups]
+    rng = np.random.default_rng(0)
+    x = 3 * rng.standard_normal((sum(each), 40))[groups] + rng.standard_normal((len(groups), 40))
+    apart = np.mean([fold.accuracy for fold in lape.cross_validate(x, y)])
+    together = np.mean([fold.accuracy for fold in lape.cross_validate(x, y, groups)])
+    assert apart > 0.95
+    assert together < 0.7
+
+
+def test_groups_that_are_classes_are_split():
+    # Speakers to be told apart: none is left to learn from when one is held out.
+    x, y = blobs(100, spread=0.01)
+    assert np.mean([fold.accuracy for fold in lape.cross_validate(x, y, groups=y)]) == 1
+
+
 def test_a_class_that_is_in_one_fold_only_counts_as_errors():
     x, y = blobs(100, spread=0.01)
     y[0] = 9

@@ -208,7 +208,7 @@ def quick_probe(embeddings: np.ndarray, rows: pd.DataFrame, seed: int = 0) -> Ac
 def with_validation(rows: pd.DataFrame, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The train and the validation rows of a task; where it has none, a fifth of its train split is held out.
 
-    Groups are kept together where each class has enough of them.
+    Groups are kept together where most classes have several of them.
     """
     train, held = rows[rows["split"] == "train"], rows[rows["split"] == "validation"]
     if len(held):
@@ -241,7 +241,7 @@ def counted(correct: int, clips: int, strength: float | None = None) -> Accuracy
 def _splits(
     x: np.ndarray, y: np.ndarray, groups: np.ndarray | None, folds: int, seed: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Pairs of places to fit to and to check on. Groups stay together if each class has enough of them.
+    """Pairs of places to fit to and to check on. Groups stay together where `_can_be_split`.
 
     Raises:
         ValueError: no class has two clips.
@@ -251,11 +251,29 @@ def _splits(
         raise ValueError("Every class has a single clip: nothing can be held out to choose the strength by.")
     folds = min(folds, most)
     with warnings.catch_warnings():
-        # A class with fewer clips than folds is missing from some: its clips then count as errors, for all alike.
+        # A class with fewer clips or groups than folds is missing from some: its clips then count as errors, for all
+        # alike.
         warnings.filterwarnings("ignore", message="The least populated class")
-        if groups is not None and all(len(set(groups[y == label])) >= folds for label in set(y)):
-            return list(StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(x, y, groups))
+        if groups is not None and _can_be_split(y, groups):
+            folds = min(folds, len(set(groups)))
+            splits = list(StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(x, y, groups))
+            # A fold may hold nothing but a class's only group, or leave one class: it says nothing.
+            return [(fit, held) for fit, held in splits if _says_something(y[fit], y[held])]
         return list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(x, y))
+
+
+def _says_something(fit: np.ndarray, held: np.ndarray) -> bool:
+    return len(set(fit)) > 1 and bool(np.isin(held, fit).any())
+
+
+def _can_be_split(y: np.ndarray, groups: np.ndarray) -> bool:
+    """Whether clips of another group remain to learn from when one is held out: for two classes, and for half of all.
+
+    It is better to judge by fewer classes than by groups that are on both sides: of a place or a voice that has been
+    heard, held-out clips say little.
+    """
+    several = [len(set(groups[y == label])) > 1 for label in set(y)]
+    return sum(several) >= max(2, len(several) / 2)
 
 
 def _choose_strength(
