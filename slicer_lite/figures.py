@@ -238,6 +238,43 @@ def label_curves(found: pd.DataFrame) -> Figure:
     return figure
 
 
+def learning(results: Mapping[str, Any]) -> Figure:
+    """What pre-training brings: accuracy against clips seen, against time, and against labels a class.
+
+    Args:
+        results: of `benchmarks/learning.py`: `curve`, rows with `seed`, `clips_seen`, `seconds` and `accuracy` (mean
+            over tasks, 0 to 1); `baselines`, accuracies by name; `labels`, rows with `seed`, `features`, `count` and
+            `accuracy`. Thin lines and points are seeds, thick lines their means.
+    """
+    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    by_clips, by_time, by_labels = figure.subplots(1, 3, sharey=True)
+    curve = pd.DataFrame(results["curve"]).query("clips_seen > 0")  # the axes are logarithmic
+    for axes, column, unit in ((by_clips, "clips_seen", 1), (by_time, "seconds", 60)):
+        for _, run in curve.groupby("seed"):
+            axes.plot(run[column] / unit, 100 * run["accuracy"], color=COLOURS[0], linewidth=0.8, alpha=0.5)
+        mean = curve.groupby("clips_seen")[[column, "accuracy"]].mean()
+        axes.plot(mean[column] / unit, 100 * mean["accuracy"], ".-", color=COLOURS[0], label="slicer")
+        for (name, accuracy), colour in zip(results["baselines"].items(), COLOURS[1:], strict=False):
+            axes.axhline(100 * accuracy, color=colour, linestyle="--", linewidth=1, label=name)
+        axes.set_xscale("log")
+    by_clips.set(title="during training", xlabel="clips seen", ylabel="test accuracy, mean over tasks (%)")
+    by_time.set(title="during training", xlabel="minutes of training")
+    labels = pd.DataFrame(results["labels"])
+    counts = list(labels["count"].unique())
+    for name, colour in zip(labels["features"].unique(), COLOURS, strict=False):
+        mine = labels[labels["features"] == name]
+        by_seed = mine.groupby(["count", "seed"])["accuracy"].mean().unstack().loc[counts]
+        by_labels.plot(range(len(counts)), 100 * by_seed, ".", color=colour, alpha=0.5, markersize=4)
+        by_labels.plot(range(len(counts)), 100 * by_seed.mean(axis=1), color=colour, label=name)
+    by_labels.set_xticks(range(len(counts)), counts)
+    by_labels.set(title="with fewer labels", xlabel="labels a class")
+    for axes in figure.axes:
+        axes.spines[["top", "right"]].set_visible(False)
+    handles = dict(zip(*reversed(by_clips.get_legend_handles_labels()), strict=True))
+    figure.legend(handles.values(), handles, frameon=False, loc="outside upper center", ncols=len(handles))
+    return figure
+
+
 def differences(found: pd.DataFrame, title: str = "") -> Figure:
     """How far settings lie from a base, in percentage points: a line for each, with its interval and its seeds.
 

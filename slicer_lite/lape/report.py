@@ -76,12 +76,7 @@ def evaluate(
     Raises:
         ValueError: no task has both a train and a test split.
     """
-    tasks = [task for task in clips.tasks if {"train", "test"} <= set(_rows(clips, task)["split"])]
-    if not tasks:
-        raise ValueError(
-            "No task can be probed: a task needs labelled clips in a train and in a test split (columns `label` "
-            "and `split` of the manifest)."
-        )
+    tasks = probed_tasks(clips)
     probed = given or features(pretrained, clips, seed, progress, device)
     results = {}
     for task in tasks:
@@ -108,6 +103,21 @@ def evaluate(
             },
         },
     }
+
+
+def probed_tasks(clips: Clips) -> list[str]:
+    """The tasks of `clips` that have a train and a test split.
+
+    Raises:
+        ValueError: there is none.
+    """
+    tasks = [task for task in clips.tasks if {"train", "test"} <= set(_rows(clips, task)["split"])]
+    if not tasks:
+        raise ValueError(
+            "No task can be probed: a task needs labelled clips in a train and in a test split (columns `label` "
+            "and `split` of the manifest)."
+        )
+    return tasks
 
 
 def as_text(results: Mapping[str, Any]) -> str:

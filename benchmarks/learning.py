@@ -1,0 +1,69 @@
+"""How what is learnt grows along a run, and what it is worth with few labels. Writes results/learning.json.
+
+    python benchmarks/learning.py --data FOLDER --preset tiny [--seeds 3] [--runs FOLDER]
+
+For each seed the preset is pre-trained on the clips that no task tests on, labels unused. Then, on the test split,
+the snapshots along the run are probed, and the last state and two baselines with 5, 10, 20 and all labels a class. It
+is the test split: settings are chosen before, with benchmarks/choose.py. Runs are kept, and a second call goes on
+with them. docs/learning.svg is drawn from the results.
+"""
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+from measure import machine
+
+import slicer_lite as sl
+from slicer_lite import figures, lape
+from slicer_lite.files import write_json
+from slicer_lite.lape.report import TRAINED, as_text
+
+RESULTS = Path(__file__).parent / "results" / "learning.json"
+FIGURE = Path(__file__).parents[1] / "docs" / "learning.svg"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--preset", default="tiny")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--runs", type=Path, default=Path("runs/choose"))
+    arguments = parser.parse_args()
+    clips = sl.load_clips(arguments.data)
+    config = sl.preset(arguments.preset)
+    curves, labels, seeds = [], [], []
+    for seed in range(arguments.seeds):
+        run = arguments.runs / f"{arguments.preset}-{seed}"
+        trained = sl.pretrain(config.replace(seed=seed), clips, run, device="cpu")
+        given = lape.features(trained, clips, seed)
+        results = lape.evaluate(trained, clips, seed, given=given)
+        print(as_text(results))
+        seeds.append({"seed": seed, "average": results["average"], "tasks": results["tasks"]})
+        curves.append(lape.learning_curve(run, clips).assign(seed=seed))
+        few = lape.label_curve(given, clips)
+        few = few.groupby(["features", "count"], sort=False)["accuracy"].mean().reset_index()
+        labels.append(few.assign(seed=seed))
+    averages = pd.DataFrame([row["average"] for row in seeds]).mean()
+    found = {
+        "what": "test accuracy of linear probes, mean over tasks: along pre-training, and with few labels",
+        "command": f"python benchmarks/learning.py --data FOLDER --preset {arguments.preset}",
+        "config": config.to_dict(),
+        "clips": {
+            "trained_on": len(clips.for_pretraining()),
+            "all": len(clips),
+            "fingerprint": clips.fingerprint(),
+        },
+        "seeds": seeds,
+        "baselines": averages.drop(TRAINED).to_dict(),
+        "curve": pd.concat(curves).to_dict("records"),
+        "labels": pd.concat(labels).to_dict("records"),
+        "machine": machine(),
+    }
+    write_json(RESULTS, found)
+    figures.learning(found).savefig(FIGURE)
+    print(f"averages: {(100 * averages).round(1).to_dict()}; all in {RESULTS}")
+
+
+if __name__ == "__main__":
+    main()

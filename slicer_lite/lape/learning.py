@@ -1,0 +1,109 @@
+"""How fast something is learnt: accuracy along a run, and against the number of labels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from slicer_lite.embed import embed
+from slicer_lite.lape.probe import linear_probe, quick_probe
+from slicer_lite.lape.report import probed_tasks
+from slicer_lite.run_folder import TIMINGS
+from slicer_lite.store import Clips
+from slicer_lite.weights import load
+
+
+def learning_curve(run_dir: str | Path, clips: Clips) -> pd.DataFrame:
+    """Probe the snapshots of a run: every task that has a train and a test split, by `quick_probe`.
+
+    Args:
+        run_dir: of a run.
+        clips: to probe.
+
+    Returns:
+        A row for each snapshot; columns `step`, `clips_seen`, `seconds` (of training, pauses left out) and `accuracy`
+        (mean over tasks, 0 to 1).
+
+    Raises:
+        FileNotFoundError: the folder holds no snapshots.
+        ValueError: `clips` has no task to probe.
+    """
+    paths = sorted((Path(run_dir) / "snapshots").glob("step-*.safetensors"))
+    if not paths:
+        raise FileNotFoundError(f"{run_dir} holds no snapshots: is it a run folder?")
+    elapsed = _elapsed(Path(run_dir))
+    rows = []
+    tasks = probed_tasks(clips)
+    for path in paths:
+        model = load(path)
+        x = embed(model.encoder, clips)
+        accuracies = [quick_probe(x, clips.rows[clips.rows["task"] == task]).accuracy for task in tasks]
+        rows.append(
+            {
+                "step": model.step,
+                "clips_seen": model.step * model.config.batch_size,
+                "seconds": elapsed[model.step],
+                "accuracy": float(np.mean(accuracies)),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def label_curve(
+    features: Mapping[str, np.ndarray],
+    clips: Clips,
+    tasks: Sequence[str] | None = None,
+    labels: Sequence[int] = (5, 10, 20),
+    draws: int = 3,
+) -> pd.DataFrame:
+    """Probes that are given few labels: some random training clips of each class, and all of them.
+
+    Args:
+        features: `(N, D)` arrays of the clips, by name: see `features`.
+        clips: with the labels.
+        tasks: their names; by default all that have a train and a test split.
+        labels: how many of each class, at least 2; a class that has fewer gives all of its own.
+        draws: how often they are drawn. Every kind of features is given the same.
+
+    Returns:
+        A row for each probe; columns `task`, `features`, `count` (as in `labels`, or `all`), `labels` (those really
+        used, a class), `draw` and `accuracy` (0 to 1).
+    """
+    found = []
+    for task in tasks or probed_tasks(clips):
+        rows = clips.rows[clips.rows["task"] == task]
+        train, test = (rows[rows["split"] == split] for split in ("train", "test"))
+        names = train["label"].to_numpy(str)
+        for count in (*labels, None):
+            for draw in range(draws if count else 1):
+                chosen = train.iloc[few(names, count, draw)] if count else train
+                groups = chosen["group"].tolist() if (chosen["group"] != "").all() else None
+                for name, x in features.items():
+                    y, true = chosen["label"].tolist(), test["label"].tolist()
+                    result = linear_probe(x[chosen["clip"]], y, x[test["clip"]], true, groups)
+                    each = len(chosen) / len(set(names))
+                    found.append((task, name, str(count or "all"), each, draw, result.accuracy))
+    return pd.DataFrame(found, columns=["task", "features", "count", "labels", "draw", "accuracy"])
+
+
+def few(labels: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
+    """Places of `count` random items of each label, or of all that it has."""
+    order = np.random.default_rng(seed).permutation(len(labels))
+    place = pd.Series(order).groupby(labels[order]).cumcount()  # within its label
+    return order[place < count]
+
+
+def _elapsed(run_dir: Path) -> dict[int, float]:
+    """Seconds of training by step. The run's clock starts anew whenever the run is taken up again."""
+    lines = [json.loads(line) for line in (run_dir / TIMINGS).read_text().splitlines()]
+    total, before, by_step = 0.0, 0.0, {0: 0.0}
+    for line in lines:
+        now = line["seconds"]
+        total += now - before if now >= before else now
+        before = now
+        by_step[int(line["step"])] = total
+    return by_step

@@ -1,0 +1,84 @@
+"""Accuracy along a run and against the number of labels: what is probed, and what the figure is made of."""
+
+import json
+
+import numpy as np
+import pytest
+
+import slicer_lite as sl
+from slicer_lite import figures, lape
+from slicer_lite.lape.learning import few
+
+
+@pytest.fixture(scope="module")
+def clips(tones):
+    return sl.load_clips(tones, progress=False)
+
+
+@pytest.fixture
+def run(clips, minute, tmp_path):
+    sl.pretrain(minute.replace(steps=3), clips, tmp_path / "run", progress=False)
+    return tmp_path / "run"
+
+
+def test_few_takes_as_many_of_each_label_as_there_are():
+    labels = np.array(list("abbcccc" * 3))
+    for seed in range(5):
+        chosen = labels[few(labels, 4, seed)]
+        assert {name: int((chosen == name).sum()) for name in "abc"} == {"a": 3, "b": 4, "c": 4}
+    assert set(few(labels, 4, 0)) != set(few(labels, 4, 1))
+
+
+def test_the_curve_of_a_run_that_was_taken_up_again(run, clips):
+    seconds = [{"step": 1, "seconds": 2.0}, {"step": 2, "seconds": 3.0}, {"step": 3, "seconds": 1.5}]
+    (run / "timings.jsonl").write_text("".join(json.dumps(line) + "\n" for line in seconds))
+    found = lape.learning_curve(run, clips)
+    assert found["step"].tolist() == [0, 1, 2, 3]
+    assert found["clips_seen"].tolist() == [0, 8, 16, 24]
+    assert found["seconds"].tolist() == [0.0, 2.0, 3.0, 4.5]
+    results = lape.evaluate(sl.load(run), clips)
+    assert found["accuracy"].iloc[-1] == results["average"]["slicer"]
+
+
+def test_a_folder_without_snapshots_is_named(clips, tmp_path):
+    with pytest.raises(FileNotFoundError, match=str(tmp_path)):
+        lape.learning_curve(tmp_path, clips)
+
+
+def test_more_labels_of_a_noisy_feature_help(clips):
+    label = clips.rows.set_index("clip")["label"].reindex(range(len(clips))) == "high"
+    x = np.random.default_rng(0).standard_normal((len(clips), 30)) + 0.6 * label.to_numpy()[:, None]
+    found = lape.label_curve({"x": x}, clips, labels=(2, 100), draws=2)
+    assert found["count"].tolist() == ["2", "2", "100", "100", "all"]
+    assert found["labels"].tolist() == [2, 2, 16, 16, 16]
+    accuracy = found["accuracy"].tolist()
+    assert np.mean(accuracy[:2]) < accuracy[-1]
+    assert accuracy[2:4] == [accuracy[-1]] * 2  # there are no more than all
+
+
+def test_the_figure_shows_each_seed_the_means_and_the_baselines():
+    results = {
+        "curve": [
+            {
+                "seed": seed,
+                "clips_seen": 256 * step,
+                "seconds": 2.0 * step,
+                "accuracy": 0.5 + step / 100 + seed / 10,
+            }
+            for seed in (0, 1)
+            for step in (0, 1, 4)
+        ],
+        "baselines": {"mel": 0.4},
+        "labels": [
+            {"seed": seed, "features": name, "count": count, "accuracy": 0.3 + 0.1 * seed}
+            for seed in (0, 1)
+            for name in ("slicer", "mel")
+            for count in ("5", "all")
+        ],
+    }
+    by_clips, by_time, by_labels = figures.learning(results).axes
+    heights = [list(line.get_ydata()) for line in by_clips.lines]
+    assert np.array(heights) == pytest.approx(np.array([[51, 54], [61, 64], [56, 59], [40, 40]]))
+    assert by_time.lines[2].get_xdata() == pytest.approx([2 / 60, 8 / 60])
+    assert [label.get_text() for label in by_labels.get_xticklabels()] == ["5", "all"]
+    assert by_labels.lines[2].get_ydata() == pytest.approx([35, 35])
