@@ -124,8 +124,7 @@ class MoCo(nn.Module):
         return {"total": self.config.instance_weight * instance, "instance": instance}
 
     def _instance(self, pairs: list[tuple[Any, Any]], mask: Tensor) -> Tensor:
-        queue = self.queue.clone()  # the backward pass needs it as it is now, after new keys have entered
-        terms = [info_nce(s.key, t.key, queue, self.config.temperature, mask) for s, t in pairs]
+        terms = [info_nce(s.key, t.key, self.queue, self.config.temperature, mask) for s, t in pairs]
         return torch.stack(terms).sum()
 
     def _masked(self, clips: Tensor) -> Tensor:

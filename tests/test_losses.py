@@ -1,13 +1,15 @@
 """The losses against closed forms, and against loops written for reading."""
 
 import math
+from unittest import mock
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.nn.functional import normalize
+from torch.nn.functional import cross_entropy, normalize
 
+from slicer_lite import losses
 from slicer_lite.losses import cluster_contrast, info_nce, negative_entropy
 
 sizes = st.integers(1, 17)
@@ -31,6 +33,25 @@ def test_info_nce_is_its_formula(batch, queue, seed):
         negatives = sum(math.exp(q[i] @ n[j] / 0.2) for j in range(queue) if not mask[i, j])
         total -= math.log(positive / (positive + negatives))
     assert info_nce(q, k, n, 0.2, mask).item() == pytest.approx(total / batch, abs=1e-9)
+
+
+@given(batch=sizes, queue=sizes, part=sizes, temperature=st.floats(0.01, 2), seed=st.integers(0, 1000))
+def test_info_nce_and_its_gradient_are_the_cross_entropys_of_all_similarities(
+    batch, queue, part, temperature, seed
+):
+    torch.manual_seed(seed)
+    q, k, n = (normalize(torch.randn(size, 5, dtype=torch.float64), dim=1) for size in (batch, batch, queue))
+    mask = torch.rand(batch, queue) < 0.3
+    plain, ours = q.clone().requires_grad_(), q.clone().requires_grad_()
+    negative = (plain @ n.T / temperature).masked_fill(mask, -math.inf)
+    logits = torch.cat([(plain * k).sum(1, keepdim=True) / temperature, negative], dim=1)
+    expected = cross_entropy(logits, torch.zeros(batch, dtype=torch.long))
+    with mock.patch.object(losses, "_PART", part):
+        found = info_nce(ours, k, n, temperature, mask)
+    (3 * expected).backward()
+    (3 * found).backward()
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(ours.grad, plain.grad)
 
 
 def test_info_nce_without_negatives_is_zero():
