@@ -5,7 +5,8 @@
 Pre-trains on the whole train split without its labels, then probes by grouped five-fold cross-validation inside
 that split. This is transductive: the folds' sounds, though not their labels, have been heard in pre-training. The
 test split is not touched. Folds are the same for all settings, so results can be compared in pairs.
-`--name untrained` and `--name mel` give the baselines.
+`--name untrained` and `--name mel` give the baselines. Runs are kept, and a second call
+goes on with them; a result takes the place of one of the same name and seed.
 """
 
 import argparse
@@ -55,8 +56,7 @@ def main() -> None:
             features = sl.embed(model.encoder, train)
         result = {
             "name": arguments.name,
-            "preset": arguments.preset,
-            "changes": changes,
+            "config": config.to_dict(),  # whole, since presets change
             "seed": seed,
             "folds": fold_accuracies(features, train),
             "seconds": time.monotonic() - begun,
@@ -65,7 +65,8 @@ def main() -> None:
         result["average"] = float(np.mean([np.mean(folds) for folds in result["folds"].values()]))
         print(f"{arguments.name} {changes} seed {seed}: {100 * result['average']:.1f}")
         found = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
-        write_json(RESULTS, [*found, result])
+        others = [r for r in found if (r["name"], r["seed"]) != (result["name"], seed)]
+        write_json(RESULTS, [*others, result])
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ script out; `--quick` takes few steps of small batches.
 import argparse
 import json
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import slicer_lite as sl
 from slicer_lite.config import Config
 from slicer_lite.files import write_json
-from slicer_lite.lape import evaluate
+from slicer_lite.lape import learning_curve
 from slicer_lite.run_folder import read_metrics
 from slicer_lite.train import Training
 
@@ -180,15 +179,8 @@ def accuracy(bench: Bench) -> dict[str, object]:
     clips = sl.load_clips(bench.data)
     config = sl.preset("small", steps=4 if bench.quick else 4000)
     with tempfile.TemporaryDirectory() as folder:
-        begun = time.perf_counter()
         sl.pretrain(config, clips, folder, device=str(bench.device))
-        took = time.perf_counter() - begun
-        snapshots = sorted(Path(folder, "snapshots").iterdir())
-        averages = []
-        for snapshot in snapshots:
-            model = sl.load(snapshot)
-            averages.append({"step": model.step, "average": evaluate(model, clips)["average"]})
-    return {"seconds of the whole run": took, "steps": config.steps, "along the run": averages}
+        return {"steps": config.steps, "along the run": learning_curve(folder, clips).to_dict("records")}
 
 
 PARTS = {"rate": rate, "bounds": bounds, "precision": precision, "batch": batch, "accuracy": accuracy}

@@ -10,7 +10,8 @@ from slicer_lite.lape import compare
 
 
 def result(name, folds, seed=0, **changes):
-    return {"name": name, "preset": "tiny", "changes": changes, "seed": seed, "folds": folds}
+    config = sl.preset("tiny", **changes, seed=seed).to_dict()
+    return {"name": name, "config": config, "seed": seed, "folds": folds}
 
 
 BASE = result("base", {"a": [0.5, 0.6], "b": [0.7, 0.7]})

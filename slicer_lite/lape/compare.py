@@ -1,8 +1,8 @@
 """Settings against each other: is one better, or is it chance?
 
 A *result* is what probes say of one pre-training run, a mapping as `benchmarks/choose.py` stores it: `name` of the
-setting, `seed`, `preset` and `changes` to it, and `folds`: for each task the accuracy of each fold. The folds are the
-same for all, so that results are compared fold by fold: what makes a fold hard for all of them cancels.
+setting, `seed`, `config` (all of its settings), and `folds`: for each task the accuracy of each fold. The folds are
+the same for all, so that results are compared fold by fold: what makes a fold hard for all of them cancels.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from slicer_lite.config import preset
 from slicer_lite.lape.probe import STRENGTHS, cross_validate
 from slicer_lite.store import Clips
 
@@ -114,9 +113,7 @@ def families(results: Sequence[Result]) -> dict[str, dict[str, str]]:
 
 
 def _setting(result: Result) -> dict[str, Any]:
-    setting = preset(result["preset"], **result["changes"]).to_dict()
-    del setting["seed"]
-    return setting
+    return {name: value for name, value in result["config"].items() if name != "seed"}
 
 
 def _one_change(base: Mapping[str, Any], other: Mapping[str, Any]) -> str:
