@@ -14,6 +14,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
 _PATIENCE = timedelta(minutes=30)  # for a process that decodes the clips while the others wait
 
@@ -35,7 +36,11 @@ def size_here() -> int:
 
 @contextmanager
 def processes(device: torch.device) -> Iterator[torch.device]:
-    """Join the processes that torchrun has started, if it has; yields the device of this one."""
+    """Join the processes that torchrun has started, if it has; yields the device of this one.
+
+    Raises:
+        ConnectionError: another process has ended, for a reason that it says itself; so all of them end.
+    """
     if "RANK" not in os.environ or size() > 1:
         yield device
         return
@@ -46,6 +51,14 @@ def processes(device: torch.device) -> Iterator[torch.device]:
     try:
         yield device
         dist.barrier()  # nobody hangs up while another is still listening
+    except Exception as error:
+        if isinstance(error, dist.DistError) or "gloo" in str(error):  # gloo's own are plain RuntimeErrors
+            raise ConnectionError(
+                "Another process of this run has ended or does not answer: what it said itself is the reason. The "
+                "same command goes on from the last checkpoint."
+            ) from error
+        get_error_handler().record_exception(error)  # torchrun repeats it at the end, as the root cause
+        raise
     finally:
         dist.destroy_process_group()
 

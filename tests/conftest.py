@@ -1,15 +1,19 @@
 """What several test files use."""
 
 import csv
+import multiprocessing
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
 import torch
 from hypothesis import settings
+from matplotlib.figure import Figure
 
 import slicer_lite as sl
+from slicer_lite import figures, train
 
 settings.register_profile("quiet", deadline=None, max_examples=25, print_blob=True)
 settings.load_profile("quiet")
@@ -27,8 +31,34 @@ def own_cache(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
+def undrawn(monkeypatch):
+    """A run ends with an empty picture: drawing its curves takes longer than the short runs of most tests."""
+    monkeypatch.setattr(train, "figures", SimpleNamespace(curves=lambda run: Figure()))
+
+
+@pytest.fixture
+def drawn(undrawn, monkeypatch):
+    """A run ends with its curves, as it does outside tests."""
+    monkeypatch.setattr(train, "figures", figures)
+
+
+@pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def spawn():
+    """Begin `target(*arguments)` in a process of its own, which has imported everything already."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["slicer_lite.cli", "pytest", "hypothesis"])
+
+    def spawn(target, *arguments):
+        child = context.Process(target=target, args=arguments)
+        child.start()
+        return child
+
+    return spawn
 
 
 @pytest.fixture(scope="session")

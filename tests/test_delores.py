@@ -121,6 +121,7 @@ def test_twenty_steps_decorrelate(minute):
     assert found[-1] < 0.8 * found[0]
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_run_saves_and_loads(tones, tmp_path, minute):
     clips = sl.load_clips(tones, progress=False)
     trained = sl.pretrain(

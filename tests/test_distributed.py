@@ -6,44 +6,20 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr
 from pathlib import Path
 
 import pytest
 import torch
 
 import slicer_lite as sl
-
-STEPS = 5
-
-# Five whole steps, batch norms in evaluation mode, no dropout; the first process writes what came out.
-CHILD = """
-import os, sys, torch
-from pathlib import Path
-import slicer_lite as sl
 from slicer_lite import distributed
 from slicer_lite.checkpoint import with_prefix
+from slicer_lite.cli import main
 from slicer_lite.train import Training
-torch.set_num_threads(1)
-data, out, mode, method, steps = sys.argv[1], Path(sys.argv[2]), *sys.argv[3:]
-config = sl.preset("tiny", channels=4, dim=16, clusters=4, queue=40, mix_memory=24, batch_size=8, dropout=0.0,
-                   precision="fp32", teacher_momentum=0.9, optimizer="sgd", learning_rate=0.05, steps=5,
-                   method=method)
-clips = sl.load_clips(data, progress=False).for_pretraining()
-with distributed.processes(torch.device("cpu")) as device:
-    out.mkdir(exist_ok=True)
-    training = Training(config, clips, out, device)
-    training.join()
-    training.model.train()
-    for module in training.model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d) and mode == "eval":
-            module.eval()
-    metrics = [training.one_step() for _ in range(int(steps))]
-    if distributed.rank() == 0:
-        training.save()
-        state = {**training.model.state_dict(), **with_prefix("views", training.views.state_dict())}
-        torch.save({"state": state, "metrics": metrics}, out / "result.pt")
-os._exit(0)  # what PyTorch's threads do while the interpreter shuts down is not what is tested
-"""
+
+CPU = torch.device("cpu")
+STEPS = 5
 
 
 def free_port():
@@ -52,28 +28,69 @@ def free_port():
         return s.getsockname()[1]
 
 
-def start(processes, arguments, **options):
-    """`arguments` of Python, run by as many processes as torchrun would start."""
-    port, children = str(free_port()), []
-    for rank in range(processes):
-        place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
-        joined = {**place, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port} if processes > 1 else {}
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", **joined}
-        children.append(subprocess.Popen([sys.executable, *arguments], env=environment, **options))
-    return children
+@pytest.fixture
+def together(spawn):
+    """Begin `target(*arguments)` in as many processes as torchrun would start."""
+
+    def together(processes, target, *arguments):
+        port = str(free_port())
+        return [
+            spawn(as_torchrun_does, rank, processes, port, target, *arguments) for rank in range(processes)
+        ]
+
+    return together
 
 
-def some_steps(processes, data, out, mode, method="slicer", steps=STEPS):
-    for child in start(processes, ["-c", CHILD, str(data), str(out), mode, method, str(steps)]):
-        assert child.wait(300) == 0
-    return torch.load(out / "result.pt", weights_only=True)
+def as_torchrun_does(rank, processes, port, target, *arguments):
+    torch.set_num_threads(1)
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}
+    if processes > 1:
+        os.environ.update({name: str(value) for name, value in place.items()})
+        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+    target(*arguments)
+
+
+def few_steps(data, out, mode, method, steps):
+    """Whole steps without dropout; the first process writes what came out."""
+    config = sl.preset(
+        "tiny", channels=4, dim=16, clusters=4, queue=40, mix_memory=24, batch_size=8, dropout=0.0,
+        precision="fp32", teacher_momentum=0.9, optimizer="sgd", learning_rate=0.05, steps=5, method=method,
+    )  # fmt: skip
+    clips = sl.load_clips(data, progress=False).for_pretraining()
+    with distributed.processes(CPU) as device:
+        out.mkdir(exist_ok=True)
+        training = Training(config, clips, out, device)
+        training.join()
+        training.model.train()
+        for module in training.model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d) and mode == "eval":
+                module.eval()
+        metrics = [training.one_step() for _ in range(steps)]
+        if distributed.rank() == 0:
+            training.save()
+            state = {**training.model.state_dict(), **with_prefix("views", training.views.state_dict())}
+            torch.save({"state": state, "metrics": metrics}, out / "result.pt")
+
+
+@pytest.fixture
+def some_steps(together, tones):
+    """What a few steps of so many processes give: their metrics, and the state after the last."""
+
+    def some_steps(processes, out, mode, method="slicer", steps=STEPS):
+        children = together(processes, few_steps, tones, out, mode, method, steps)
+        for child in children:
+            child.join(120)
+        assert [child.exitcode for child in children] == [0] * processes
+        return torch.load(out / "result.pt", weights_only=True)
+
+    return some_steps
 
 
 @pytest.mark.slow
-def test_two_and_four_processes_compute_what_one_does(tones, tmp_path):
-    one = some_steps(1, tones, tmp_path / "1", "eval")
+def test_two_and_four_processes_compute_what_one_does(some_steps, tmp_path):
+    one = some_steps(1, tmp_path / "1", "eval")
     for processes in (2, 4):
-        several = some_steps(processes, tones, tmp_path / str(processes), "eval")
+        several = some_steps(processes, tmp_path / str(processes), "eval")
         for mine, theirs in zip(several["metrics"], one["metrics"], strict=True):
             for name in ("total", "instance", "cluster", "entropy"):
                 assert mine[name] == pytest.approx(theirs[name], abs=1e-5)
@@ -82,8 +99,8 @@ def test_two_and_four_processes_compute_what_one_does(tones, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_decorrelate_as_one_does(tones, tmp_path):
-    one, two = (some_steps(n, tones, tmp_path / str(n), "eval", "delores_m") for n in (1, 2))
+def test_two_processes_decorrelate_as_one_does(some_steps, tmp_path):
+    one, two = (some_steps(n, tmp_path / str(n), "eval", "delores_m") for n in (1, 2))
     for mine, theirs in zip(two["metrics"], one["metrics"], strict=True):
         assert mine["decorrelation"] == pytest.approx(theirs["decorrelation"], rel=1e-4)
     for name, value in two["state"].items():
@@ -91,11 +108,11 @@ def test_two_processes_decorrelate_as_one_does(tones, tmp_path):
 
 
 @pytest.mark.slow
-def test_going_on_with_another_number_of_processes_changes_nothing(tones, tmp_path):
-    one = some_steps(1, tones, tmp_path / "1", "eval")
-    some_steps(2, tones, tmp_path / "changing", "eval", steps=2)
-    some_steps(1, tones, tmp_path / "changing", "eval", steps=1)
-    last = some_steps(2, tones, tmp_path / "changing", "eval", steps=2)
+def test_going_on_with_another_number_of_processes_changes_nothing(some_steps, tmp_path):
+    one = some_steps(1, tmp_path / "1", "eval")
+    some_steps(2, tmp_path / "changing", "eval", steps=2)
+    some_steps(1, tmp_path / "changing", "eval", steps=1)
+    last = some_steps(2, tmp_path / "changing", "eval", steps=2)
     for mine, theirs in zip(last["metrics"], one["metrics"][3:], strict=True):
         assert mine["total"] == pytest.approx(theirs["total"], abs=1e-5)
     for name, value in last["state"].items():
@@ -103,10 +120,10 @@ def test_going_on_with_another_number_of_processes_changes_nothing(tones, tmp_pa
 
 
 @pytest.mark.slow
-def test_batch_norms_of_two_processes_on_cpu_depart_and_by_how_much(tones, tmp_path):
+def test_batch_norms_of_two_processes_on_cpu_depart_and_by_how_much(some_steps, tmp_path):
     """Each process normalises by its own half of the batch, as README says: close, and not the same."""
-    one = some_steps(1, tones, tmp_path / "1", "train")["metrics"]
-    two = some_steps(2, tones, tmp_path / "2", "train")["metrics"]
+    one = some_steps(1, tmp_path / "1", "train")["metrics"]
+    two = some_steps(2, tmp_path / "2", "train")["metrics"]
     assert two[0]["total"] == pytest.approx(one[0]["total"], rel=0.05)
     assert two[0]["total"] != pytest.approx(one[0]["total"], abs=1e-5)
 
@@ -118,7 +135,7 @@ OPTIONS = "--channels 4 --dim 16 --clusters 4 --queue 64 --mix-memory 32 --batch
 def test_torchrun_trains_dies_with_a_reason_and_resumes_with_another_number(tones, tmp_path):
     run = tmp_path / "run"
     command = ["-m", "slicer_lite", "pretrain", "--data", str(tones), "--out", str(run), *OPTIONS.split()]
-    command += ["--steps", "300", "--device", "cpu"]
+    command += ["--steps", "100", "--device", "cpu"]
     torchrun = [
         sys.executable,
         "-m",
@@ -138,12 +155,44 @@ def test_torchrun_trains_dies_with_a_reason_and_resumes_with_another_number(tone
     assert parent.returncode != 0
     assert "SIGKILL" in said
     before = max(int(path.name[5:13]) for path in run.glob("checkpoints/step-*"))
-    assert 0 < before < 300
-    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    assert 0 < before < 100
+    main(command[2:])
     steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert steps == list(range(1, 301))
-    assert sl.load(run).step == 300
+    assert steps == list(range(1, 101))
+    assert sl.load(run).step == 100
+
+
+def failing(arguments, folder):
+    """The last process finds its disk full at the third step."""
+    real, last = Training.one_step, os.environ["RANK"] == "1"
+
+    def one_step(training):
+        if last and training.step == 2:
+            raise OSError("No space left on device.")
+        return real(training)
+
+    Training.one_step = one_step
+    os.environ["TORCHELASTIC_ERROR_FILE"] = str(folder / f"error {os.environ['RANK']}")  # as torchrun does
+    with (folder / f"said {os.environ['RANK']}").open("w") as said, redirect_stderr(said):
+        main(arguments)
+
+
+@pytest.mark.slow
+def test_an_error_in_one_process_ends_the_others_and_is_the_reason_that_is_shown(together, tones, tmp_path):
+    command = ["pretrain", "--data", str(tones), "--out", str(tmp_path / "run"), *OPTIONS.split()]
+    children = together(2, failing, [*command, "--steps", "1000000", "--device", "cpu"], tmp_path)
+    for child in children:
+        child.join(60)  # within a minute
+    assert [child.exitcode for child in children] == [1, 1]
+    first, last = ((tmp_path / f"said {rank}").read_text() for rank in (0, 1))
+    assert last.splitlines()[-1] == "Error: No space left on device."
+    assert first.splitlines()[-1].startswith(
+        "Error: Another process of this run has ended or does not answer"
+    )
+    assert "Traceback" not in first + last
+    # What torchrun repeats at the end as the root cause.
+    assert "OSError: No space left on device." in (tmp_path / "error 1").read_text()
+    assert not (tmp_path / "error 0").exists()
 
 
 def children_of(pid):
