@@ -86,7 +86,7 @@ class Pretrain:
 
 @dataclass(frozen=True)
 class Embed:
-    """Embed clips with a trained encoder; writes a NumPy file of embeddings and a CSV of their paths."""
+    """Embed clips with a trained encoder; writes a NumPy file of embeddings and the clips' paths."""
 
     weights: Path
     """A run folder, a .safetensors file, or the name of weights that come with the package."""

@@ -457,3 +457,27 @@ def test_the_command_line_from_weights_to_report(tones, tmp_path, capsys, minute
     with pytest.raises(SystemExit):
         main([*run[:4], "--out", str(tmp_path / "none")])
     assert "Give one of --root" in capsys.readouterr().err
+
+
+def test_what_cannot_be_run_is_said(tones, tmp_path, capsys, minute):
+    save_weights(tmp_path / "w.safetensors", METHODS["slicer"].network(minute), None, minute, 7)
+    rows = pd.read_csv(tones / "manifest.csv")
+    rows["path"] = [str(tones / name) for name in rows["path"]]
+    rows["task"] = np.where(rows["split"] == "train", "untested", "unlearnt")
+    rows.to_csv(tmp_path / "halves.csv", index=False)
+
+    def said(data, out="results", *more):
+        command = ["lape", "run", "--weights", str(tmp_path / "w.safetensors"), "--data", str(data)]
+        with pytest.raises(SystemExit) as ended:
+            main([*command, "--out", str(tmp_path / out), *more])
+        assert ended.value.code == 1
+        return capsys.readouterr().err
+
+    halves = said(tmp_path / "halves.csv", "results", "--allow-outside")
+    assert "untested: left out. The task 'untested' has no test split." in halves
+    assert "unlearnt: left out. The task 'unlearnt' has no train split." in halves
+    assert "Error: No task was probed: a task needs labelled clips in a train and in a test split" in halves
+    assert "--allow-outside" in said(tmp_path / "halves.csv")
+    named = said(tmp_path / "halves.csv", "results", "--allow-outside", "--tasks", "untested")
+    assert "Error: The task 'untested' has no test split." in named
+    assert "w.safetensors is a file: name a folder" in said(tones, "w.safetensors")

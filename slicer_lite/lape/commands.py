@@ -87,7 +87,7 @@ class RunTasks:
     out: Path
     """The folder for the results. Tasks whose results are there already are not probed again."""
     tasks: tuple[str, ...] = ("all",)
-    """Names of tasks, or `all`: with --root those whose data are complete."""
+    """Names of tasks, or `all`: those whose data are complete, and have a train and a test split."""
     root: Path | None = None
     """The folder that holds LAPE's data sets; or else --data."""
     data: str | None = None
@@ -100,6 +100,10 @@ class RunTasks:
     """`supervised`, the same encoder trained with the labels, takes much longer than the others."""
     device: str = "auto"
     """auto, cpu, cuda or mps."""
+    strict: bool = False
+    """With --data: stop at the first file that cannot be read, instead of skipping it."""
+    allow_outside: bool = False
+    """With --data: let paths in a CSV, and links, lead out of the data's folder."""
     debug: bool = False
     """Show where in the code an error arose."""
 
@@ -116,15 +120,17 @@ class RunTasks:
             0,
             1,
         )  # no statistics in it
-        self.out.expanduser().mkdir(parents=True, exist_ok=True)
+        out = self.out.expanduser()
+        if out.exists() and not out.is_dir():
+            raise ValueError(f"{out} is a file: name a folder for the results.")
+        out.mkdir(parents=True, exist_ok=True)
         done = 0
         for task, clips in self._data():
             if strange:
                 # No label is used. In a task of folds every clip is a test clip once: then all are measured.
                 train = clips.for_pretraining()
                 set_statistics(encoder, train if len(train) else clips)
-            done += 1
-            path = self.out.expanduser() / f"{task}.json"
+            path = out / f"{task}.json"
             wanted = (encoder, clips, task, self.protocol, self.seeds, self.baselines)
             if path.exists():
                 if not is_result_of(path, *wanted):
@@ -132,20 +138,29 @@ class RunTasks:
                         f"{path} is there already, of other weights, data or settings: choose another folder."
                     )
                 print(f"{task}: done already.")
+                done += 1
                 continue
-            result = run_task(*wanted, self.device, progress=True)
+            try:
+                result = run_task(*wanted, self.device, progress=True)
+            except ValueError as error:
+                self._leave_out(task, error)
+                continue
+            done += 1
             result["about"]["weights"] |= about
             write_json(path, result)
             cells = [f"{name} {100 * r['accuracy']:.1f} %" for name, r in result["results"].items()]
             print(f"{task}: {', '.join(cells)}")
         if not done:
-            sys.exit(1)
+            raise ValueError(
+                "No task was probed: a task needs labelled clips in a train and in a test split (in data of your "
+                "own, columns `label` and `split` of the manifest)."
+            )
         print(f"Results are in {self.out}. Next: slicer-lite lape report --results {self.out} --out …")
 
     def _data(self) -> Iterator[tuple[str, Clips]]:
         """The name and the clips of each task."""
         if self.data is not None:
-            clips = load_clips(self.data)
+            clips = load_clips(self.data, strict=self.strict, allow_outside=self.allow_outside)
             for task in clips.tasks if "all" in self.tasks else self.tasks:
                 yield task, clips
             return
@@ -154,11 +169,15 @@ class RunTasks:
             try:
                 table = lapes.read(self.root)
             except (FileNotFoundError, ValueError) as error:
-                if "all" not in self.tasks:
-                    raise
-                print(f"{lapes.id}: left out. {error}", file=sys.stderr)
+                self._leave_out(lapes.id, error)
                 continue
             yield lapes.id, load_clips(table)
+
+    def _leave_out(self, task: str, reason: Exception) -> None:
+        """Of all tasks, do those that can be done; one that was named has to be done."""
+        if "all" not in self.tasks:
+            raise reason
+        print(f"{task}: left out. {reason}", file=sys.stderr)
 
 
 @dataclass(frozen=True)
