@@ -165,7 +165,10 @@ nsynth-train/examples.json, audio/bass_synthetic_033-022-050.wav …
 nsynth-valid/  the same
 nsynth-test/   the same
 """,
-        split="The data set's own; no instrument of the train split is in another. synth_lead is in train only.",
+        split=(
+            "The data set's own; no instrument of the train split is in another. synth_lead may be in train only, as "
+            "is reported of the data set; that was not verified."
+        ),
         published={"train": 289_205, "validation": 12_678, "test": 4_096},
         published_in="https://magenta.tensorflow.org/datasets/nsynth",
         reader=_nsynth,
@@ -182,7 +185,7 @@ nsynth-test/   the same
         classes=("no bird", "bird"),
         class_count=2,
         source="https://dcase.community/challenge2018/task-bird-audio-detection",
-        licence="CC BY 4.0",
+        licence="CC BY, as the authors say of the labels; that of the sounds was not verified",
         layout="""\
 ff1010bird/ff1010bird_metadata_2018.csv, wav/55.wav …
 warblrb10k_public/warblrb10k_public_metadata_2018.csv, wav/759808e5-f824-401e-9058.wav …
@@ -219,7 +222,7 @@ warblrb10k_public/warblrb10k_public_metadata_2018.csv, wav/759808e5-f824-401e-90
         classes=SCENES,
         class_count=10,
         source="https://zenodo.org/records/1228142",
-        licence="Tampere University of Technology's own, for non-commercial scientific use",
+        licence="Tampere University of Technology's own, for experimental and non-commercial use",
         layout="""\
 TUT-urban-acoustic-scenes-2018-development/
   meta.csv
@@ -227,8 +230,8 @@ TUT-urban-acoustic-scenes-2018-development/
   audio/airport-barcelona-0-0-a.wav …
 """,
         split="fold1_train.txt and fold1_evaluate.txt of the data set; no recording location is in both.",
-        published={"all": 8_640},
-        published_in="https://zenodo.org/records/1228142",
+        published={"train": 6_122, "test": 2_518},
+        published_in="README.md of the data set, https://zenodo.org/records/1228142",
         reader=_tut2018,
         archives=tuple(
             Archive(f"https://zenodo.org/records/1228142/files/{_TUT}.{part}.zip", f"md5:{md5}")

@@ -149,7 +149,7 @@ VoxCeleb1/
 """,
         split="iden_split.txt of the data set's page: 1 train, 2 validation, 3 test.",
         published={"train": 138_361, "validation": 6_904, "test": 8_251},
-        published_in="https://www.robots.ox.ac.uk/~vgg/data/voxceleb/vox1.html",
+        published_in="https://huggingface.co/datasets/s3prl/superb",
         reader=_voxceleb1,
         obtain="Ask for a copy at https://www.robots.ox.ac.uk/~vgg/data/voxceleb, and lay it out as in docs/lape.md.",
     ),
@@ -160,7 +160,7 @@ VoxCeleb1/
         classes=("neutral", "angry", "sad", "happy"),
         class_count=4,
         source="https://sail.usc.edu/iemocap/",
-        licence="University of Southern California's own, for research, on request",
+        licence="University of Southern California's own (its data release form), on request",
         layout="""\
 IEMOCAP_full_release/Session1/ … Session5/
   dialog/EmoEvaluation/Ses01F_impro01.txt …
@@ -172,7 +172,7 @@ IEMOCAP_full_release/Session1/ … Session5/
             "agreement), are left out."
         ),
         published={"all": 5_531},
-        published_in="https://github.com/shamanez/BERT-like-is-All-You-Need/issues/9",
+        published_in="https://flageval.baai.ac.cn/docs/en/audio/Speech-Emotion-Recognition/Speech-Emotion-Recognition.html",
         reader=_iemocap,
         obtain="Ask for a copy at https://sail.usc.edu/iemocap, and lay it out as in docs/lape.md.",
         folds=5,

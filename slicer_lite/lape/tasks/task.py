@@ -47,7 +47,7 @@ class Task:
         classes: their names; none where the data set names its own (LibriSpeech's speakers).
         class_count: how many classes there are.
         source: where the data are described or asked for.
-        licence: of the data, as their authors state it.
+        licence: of the data, as their authors state it, or what is not known of it.
         layout: what is expected below the root folder.
         split: the split rule and its source; `[ours]` marks what is decided here.
         published: clips per split as published, `all` for those of all splits; figures that could not be
@@ -56,7 +56,7 @@ class Task:
         reader: turns the root folder into rows.
         archives: what `download` fetches; none where the data must be asked for or are too scattered.
         obtain: how to get the data in that case.
-        absent: classes that the data set itself has in the train split alone.
+        absent: classes that may be in the train split alone.
         folds: 1, or the number of folds: each is the test split once, and the column `group` names it.
         metric: what the probe reports.
     """
@@ -202,7 +202,7 @@ def _folder(root: str | Path) -> Path:
     path = Path(root).expanduser()
     if not path.is_dir():
         raise FileNotFoundError(
-            f"The folder {path} is missing: --root names the folder that holds the data sets."
+            f"There is no folder {path}: --root names the folder that holds the data sets."
         )
     return Path(os.path.abspath(path))  # noqa: PTH100 (absolute() keeps '..')
 
