@@ -6,6 +6,7 @@ It downloads all dependencies, gigabytes with PyTorch's CUDA build, so no test r
 release a person should.
 """
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -14,7 +15,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 USE = """
-import importlib.util, slicer_lite as sl
+import importlib.util, slicer_lite as sl, sys
+assert sl.__file__.startswith(sys.prefix), f"{sl.__file__} is not the wheel"
 assert importlib.util.find_spec("jupyterlab") is None, "JupyterLab should not be needed"
 from slicer_lite.cli import main
 main("make-sounds --out world --clips 200".split())
@@ -33,8 +35,10 @@ def main(folder: Path) -> None:
     subprocess.run([programs / "python", "-m", "pip", "install", "--quiet", wheel], check=True)
     work = folder / "work"
     work.mkdir()
-    subprocess.run([programs / "python", "-c", USE], check=True, cwd=work)
-    subprocess.run([programs / "slicer-lite", "--help"], check=True, cwd=work)
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    clean["SLICER_LITE_CACHE"] = str(folder / "cache")  # nothing is left in the user's
+    subprocess.run([programs / "python", "-c", USE], check=True, cwd=work, env=clean)
+    subprocess.run([programs / "slicer-lite", "--help"], check=True, cwd=work, env=clean)
     print(f"{wheel.name} works in a clean environment.")
 
 

@@ -1,5 +1,6 @@
 """Pages that can be browsed: links that lead somewhere, figures that were measured."""
 
+import ast
 import importlib.util
 import json
 import re
@@ -49,6 +50,18 @@ def test_the_export_page_quotes_its_result_file():
         ),
     ):
         assert text in page
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("slicer_lite/**/*.py")), ids=lambda path: path.name)
+def test_source_marks_in_docstrings_are_no_links(path):
+    """[P], [R] with a comma: Markdown takes two brackets side by side for a link, and the site stops at it."""
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    texts = [
+        node.value.value
+        for node in nodes
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    ]
+    assert not [text for text in texts if re.search(r"\[(P|R|B|C|M|ours)\](\s?\[|\()", str(text))]
 
 
 @pytest.mark.slow
