@@ -16,6 +16,7 @@ from slicer_lite import clusters, widgets
 from slicer_lite.kmix import mix
 from slicer_lite.widgets import Audition, SoundMap
 from slicer_lite.widgets.common import front_end
+from slicer_lite.widgets.sound_map import _column
 
 FOLDER = Path(widgets.__file__).parent
 
@@ -183,6 +184,11 @@ def test_clusters_with_two_digits_are_in_the_order_of_numbers():
     assert cluster["labels"] == ["2", "10", "11"]
 
 
+def test_more_labels_than_16_bits_can_tell_apart_are_refused():
+    with pytest.raises(ValueError, match="65,535 different labels, got 65,536"):
+        _column([np.arange(65_536)])
+
+
 def test_a_selection_is_counted():
     shown = SoundMap(POINTS, CLIPS, SHARES, LABELS)
     assert shown.selected.tolist() == []
@@ -192,6 +198,23 @@ def test_a_selection_is_counted():
     found = shown.counts().set_index(["of", "label"])["clips"].to_dict()
     assert found == {("animal", "cat"): 2, ("cluster", "0"): 2, ("cluster", "1"): 1}
     assert shown.summary[0] == {"name": "animal", "entries": [["cat", 2]], "others": 0}
+
+
+def test_the_most_frequent_labels_are_listed_first_and_those_of_one_count_in_their_order():
+    animals = ["bee", "ant", "cat", "cat", "dog", "emu", "fox", "gnu"]
+    points = np.arange(16).reshape(8, 2)
+    shown = SoundMap(points, CLIPS * 2, colours={"animal": animals})
+    shown.select(range(8))
+    entries = [["cat", 2], ["ant", 1], ["bee", 1], ["dog", 1], ["emu", 1]]
+    assert shown.summary == [{"name": "animal", "entries": entries, "others": 2}]
+
+
+def test_the_page_gets_a_selection_and_its_summary_together(monkeypatch):
+    shown = SoundMap(POINTS, CLIPS, colours=LABELS)
+    sent = []
+    monkeypatch.setattr(shown, "send_state", lambda key=None: sent.append(set(key)))
+    shown.select([1])
+    assert sent == [{"_selection", "summary"}]
 
 
 def test_each_map_has_its_own_clusters():

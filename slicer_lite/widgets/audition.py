@@ -169,7 +169,7 @@ class Audition(Widget):
                 for label, sound, note in sounds
             ],
             "about": f"The clip is in cluster {mine}, its partner in {other}; farthest from {mine} are, in this "
-            f"order, {order}. The cosine of their average spectra is {cosine:+.2f}.{level}",
+            f"order, {order}. The cosine of their average spectra is {cosine:+z.2f}.{level}",
         }
 
     @traitlets.validate("clip", "partner")

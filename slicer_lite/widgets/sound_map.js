@@ -6,6 +6,7 @@ const CELL = 16; // pixels of the grid in which the nearest point is searched
 const REACH = 14; // pixels within which a point is pointed at
 const DWELL = 40; // ms that the pointer rests before a clip is asked for
 const KEPT = 100; // clips that are not asked for twice
+const TINY = 2; // pixels; dots with a smaller radius are squares, which are drawn ten times as fast as pictures
 const NEIGHBOURS = 50; // clips that the key N selects
 const MORPH = 400; // ms from one map to the next
 
@@ -26,7 +27,8 @@ function render({ model, el }) {
   let py = new Float32Array(count);
   let grid = new Map();
   let current = -1; // the clip that is pointed at
-  let selection = null; // Uint8Array, 1 for each selected clip; or null
+  let chosen = null; // Uint32Array, numbers of the selected clips in their order; null before the first drawing
+  let selection = null; // Uint8Array, 1 for each of them; null if there are none
   let only = 0; // the label that the legend singles out; 0: none
   let lasso = null;
   let timer = null;
@@ -116,9 +118,10 @@ function render({ model, el }) {
       shape: Math.floor((code - 1) / palette.length) % 3,
     };
   }
-  function decimals({ low, high }) {
-    // As many as tell a hundredth of the range.
-    return Math.max(0, 2 - Math.floor(Math.log10(high - low || 1)));
+  function written(value, { low, high }) {
+    // With as many decimals as tell a hundredth of the range.
+    const decimals = Math.max(0, 2 - Math.floor(Math.log10(high - low || 1)));
+    return Number(value.toFixed(decimals)).toFixed(decimals); // once more: what is rounded to 0 has no sign
   }
   function sprite(code, radius) {
     const side = 2 * radius + 2;
@@ -152,7 +155,8 @@ function render({ model, el }) {
     const scale = (SIZE - 2 * MARGIN) / seen.size;
     const code = codes();
     const g = base.getContext("2d");
-    const sprites = new Map();
+    const tiny = radius < TINY;
+    const marks = new Map(); // code -> its colour or picture
     const kept = columns.get(model.get("colour")).labels ? 0xffff : 0xf000; // the bits that a look depends on
     g.clearRect(0, 0, SIZE, SIZE);
     const inFront = (i) => (!selection || selection[i] === 1) && (!only || code[i] === only);
@@ -166,10 +170,15 @@ function render({ model, el }) {
         if (inFront(i) !== front) continue;
         if (px[i] < -9 || py[i] < -9 || px[i] > SIZE + 9 || py[i] > SIZE + 9) continue;
         const key = code[i] & kept;
-        let mark = sprites.get(key);
-        if (!mark) sprites.set(key, (mark = sprite(key, radius)));
-        const side = mark.width / ratio;
-        g.drawImage(mark, px[i] - side / 2, py[i] - side / 2, side, side);
+        let mark = marks.get(key);
+        if (!mark) marks.set(key, (mark = tiny ? look(key).colour : sprite(key, radius)));
+        if (tiny) {
+          g.fillStyle = mark;
+          g.fillRect(px[i] - radius, py[i] - radius, 2 * radius, 2 * radius);
+        } else {
+          const side = mark.width / ratio;
+          g.drawImage(mark, px[i] - side / 2, py[i] - side / 2, side, side);
+        }
       }
     }
     grid = new Map();
@@ -208,7 +217,7 @@ function render({ model, el }) {
       const bar = element("div", { class: "slicer-ramp" });
       bar.style.background = `linear-gradient(to right, ${model.get("_ramp").join(",")})`;
       const ends = element("div", { class: "slicer-ramp-ends" });
-      ends.append(...[column.low, column.high].map((end) => element("span", {}, end.toFixed(decimals(column)))));
+      ends.append(...[column.low, column.high].map((end) => element("span", {}, written(end, column))));
       legend.append(bar, ends);
       return;
     }
@@ -260,7 +269,7 @@ function render({ model, el }) {
       if (column.labels && code) said.push(`${column.name}: ${column.labels[code - 1]}`);
       if (!column.labels) {
         const value = column.low + ((column.high - column.low) * code) / 65535;
-        said.push(`${column.name}: ${value.toFixed(decimals(column))}`);
+        said.push(`${column.name}: ${written(value, column)}`);
       }
     }
     text.textContent = `clip ${clip} · ${said.join(" · ")}`;
@@ -288,14 +297,17 @@ function render({ model, el }) {
 
   // Many clips
   function select(clips) {
-    const bytes = new Uint32Array(clips).buffer;
-    showSelection(clips);
-    model.send({ kind: "select" }, undefined, [bytes]);
+    const next = Uint32Array.from(clips).sort();
+    showSelection(next);
+    model.send({ kind: "select" }, undefined, [next.buffer]);
   }
-  function showSelection(clips) {
-    selection = clips.length ? new Uint8Array(count) : null;
-    for (const i of clips) selection[i] = 1;
-    clear.disabled = zoom.disabled = !clips.length;
+  function showSelection(next) {
+    // What is selected here comes back from Python, and has been drawn by then.
+    if (chosen && next.length === chosen.length && next.every((clip, i) => clip === chosen[i])) return;
+    chosen = next;
+    selection = next.length ? new Uint8Array(count) : null;
+    for (const i of next) selection[i] = 1;
+    clear.disabled = zoom.disabled = !next.length;
     draw();
   }
   function inside(polygon) {
@@ -312,10 +324,9 @@ function render({ model, el }) {
     return found;
   }
   function drawTable() {
-    const selected = selection ? selection.reduce((sum, one) => sum + one, 0) : 0;
     table.replaceChildren();
-    if (!selected) return;
-    table.append(element("strong", {}, `${selected.toLocaleString("en")} clips selected`));
+    if (!chosen.length) return;
+    table.append(element("strong", {}, `${chosen.length.toLocaleString("en")} clips selected`));
     for (const { name, entries, others } of model.get("summary")) {
       const total = entries.reduce((sum, [, n]) => sum + n, 0);
       const listed = entries.map(([label, n]) => `${label} ${n}`).join(", ");
@@ -457,7 +468,8 @@ function render({ model, el }) {
 
   step.value = model.get("shown");
   stepName.textContent = model.get("names")[model.get("shown")];
-  colourChanged();
+  colour.value = model.get("colour");
+  drawLegend();
   selectionChanged();
 
   return () => {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
@@ -45,7 +46,8 @@ class SoundMap(Widget):
         seed: of UMAP.
 
     Raises:
-        ValueError: numbers of clips that differ, values that are not finite, or an unknown name.
+        ValueError: numbers of clips that differ, values that are not finite, an unknown name, or more than
+            65,535 labels.
     """
 
     _esm = front_end("sound_map.js")
@@ -72,25 +74,26 @@ class SoundMap(Widget):
         self._clips = load_clips(clips)
         by_name = dict(embeddings) if isinstance(embeddings, Mapping) else {"map": embeddings}
         self.points = _maps({name: self._checked(name, e) for name, e in by_name.items()}, seed)
-        self._values: dict[str, list[np.ndarray]] = {}  # of each column, one array or one for each map
+        self._columns: dict[str, _Column] = {}
         for name, values in (colours or {}).items():
-            self._values[name] = [self._checked(name, values, dimensions=1)]
+            self._columns[name] = _column([self._checked(name, values, dimensions=1)])
         for task in self._clips.tasks:
-            self._values.setdefault(task, [self._clips.labels(task)])
+            if task not in self._columns:
+                self._columns[task] = _column([self._clips.labels(task)])
         if assignment is not None:
             self._add_assignment(assignment, list(by_name))
-        if not self._values:
-            self._values["clip"] = [np.full(len(self._clips), "", dtype=object)]
-        first = next(iter(self._values)) if colour is None else colour
-        if first not in self._values:
-            raise ValueError(f"There is no colour {first!r}: there are {', '.join(self._values)}.")
+        if not self._columns:
+            self._columns["clip"] = _column([np.full(len(self._clips), "")])
+        first = next(iter(self._columns)) if colour is None else colour
+        if first not in self._columns:
+            raise ValueError(f"There is no colour {first!r}: there are {', '.join(self._columns)}.")
         self._logmel = LogMel()
         ramp = matplotlib.colormaps["viridis"](np.linspace(0.1, 0.95, _RAMP))
         super().__init__(
             names=list(by_name),
             colour=first,
             shown=len(by_name) - 1,
-            columns=[_column(name, values) for name, values in self._values.items()],
+            columns=[{"name": name, **column.packed()} for name, column in self._columns.items()],
             _points=[_unit_square(points).tobytes() for points in self.points.values()],
             _palette=list(figures.COLOURS),
             _ramp=[to_hex(colour) for colour in ramp],
@@ -108,7 +111,8 @@ class SoundMap(Widget):
             raise ValueError(
                 f"Clips are numbered 0 to {len(self._clips) - 1}, got {chosen[0]} to {chosen[-1]}."
             )
-        self._selection = chosen.astype("<u4").tobytes()
+        with self.hold_sync():  # the page gets the selection and its summary together
+            self._selection = chosen.astype("<u4").tobytes()
 
     @traitlets.observe("_selection", "shown")
     def _summarise(self, _: Any) -> None:
@@ -147,12 +151,12 @@ class SoundMap(Widget):
         names = list(dict.fromkeys((self.names[0], self.names[-1])))
         figure = Figure(figsize=(6 * len(names), 4.6), layout="constrained")
         for axes, name in zip(np.atleast_1d(figure.subplots(1, len(names))), names, strict=True):
-            values = self._of(self.colour, self.names.index(name))
-            title = f"{name}: {self.colour}"
-            if _is_number(values):
+            column, title = self._columns[self.colour], f"{name}: {self.colour}"
+            values = column.on_map(self.names.index(name))
+            if column.labels is None:
                 figures.show_numbers(axes, self.points[name], values, title)
             else:
-                figures.show_groups(axes, self.points[name], values.astype(str), title)
+                figures.show_groups(axes, self.points[name], np.array(["", *column.labels])[values], title)
         return figure
 
     def _checked(self, name: str, values: Any, dimensions: int = 2) -> np.ndarray:
@@ -171,22 +175,17 @@ class SoundMap(Widget):
         if isinstance(assignment, Mapping) and list(by_name) != names:
             raise ValueError(f"Assignments are for {list(by_name)}, but maps are for {names}.")
         all_ = [self._checked(name, values) for name, values in by_name.items()]
-        self._values["cluster"] = [values.argmax(1) for values in all_]
-        self._values["confidence"] = [values.max(1) for values in all_]
-
-    def _of(self, column: str, map_: int) -> np.ndarray:
-        """A column's values on one of the maps."""
-        values = self._values[column]
-        return values[min(map_, len(values) - 1)]
+        self._columns["cluster"] = _column([values.argmax(1) for values in all_])
+        self._columns["confidence"] = _column([values.max(1) for values in all_])
 
     def _counts(self, chosen: np.ndarray) -> dict[str, pd.Series]:
         """How many of the chosen clips have which label, for each column of labels of which some have one."""
         counts = {}
-        for name in self._values:
-            values = self._of(name, self.shown)
-            if not _is_number(values):
-                labels = pd.Series(values[chosen].astype(str))
-                counts[name] = labels[labels != ""].value_counts()
+        for name, column in self._columns.items():
+            if column.labels is not None:
+                codes = column.on_map(self.shown)[chosen]
+                many = pd.Series(np.bincount(codes, minlength=len(column.labels) + 1)[1:], column.labels)
+                counts[name] = many[many > 0].sort_values(ascending=False, kind="stable")
         return {name: some for name, some in counts.items() if len(some)}
 
 
@@ -210,21 +209,34 @@ def _unit_square(points: np.ndarray) -> np.ndarray:
     return (centred / max(float((high - low).max()), 1e-9) + 0.5).astype("<f4")
 
 
-def _is_number(values: np.ndarray) -> bool:
-    return values.dtype.kind == "f"
+@dataclass
+class _Column:
+    """What clips can be coloured by: numbers, or labels as codes: 0 is 'no label', k the k-th of `labels`."""
+
+    values: list[np.ndarray]  # (N,) each: one for all maps, or one for each
+    labels: list[str] | None  # None: numbers
+
+    def on_map(self, number: int) -> np.ndarray:
+        return self.values[min(number, len(self.values) - 1)]
+
+    def packed(self) -> dict[str, Any]:
+        """As the front end takes it: 16 bits for each clip. Of numbers, 0 is the lowest and 65535 the highest."""
+        if self.labels is not None:
+            return {"labels": self.labels, "codes": [codes.astype("<u2").tobytes() for codes in self.values]}
+        low, high = (float(f([f(v) for v in self.values])) for f in (np.min, np.max))
+        steps = [((v - low) / max(high - low, 1e-9) * 65535).round() for v in self.values]
+        return {"low": low, "high": high, "codes": [s.astype("<u2").tobytes() for s in steps]}
 
 
-def _column(name: str, values: list[np.ndarray]) -> dict[str, Any]:
-    """A column as the front end takes it: codes, 16 bits each, and what they mean.
-
-    Labels: 0 is 'no label', k the k-th label. Numbers: from 0, the lowest, to 65535, the highest.
-    """
-    if _is_number(values[0]):
-        low, high = (float(f([f(v) for v in values])) for f in (np.min, np.max))
-        steps = [((v - low) / max(high - low, 1e-9) * 65535).round() for v in values]
-        return {"name": name, "low": low, "high": high, "codes": [s.astype("<u2").tobytes() for s in steps]}
-    labels = np.unique(np.concatenate(values)).tolist()
-    text = [str(label) for label in labels if str(label) != ""]
-    place = {label: number + 1 for number, label in enumerate(text)} | {"": 0}
-    codes = [np.array([place[str(v)] for v in some], dtype="<u2").tobytes() for some in values]
-    return {"name": name, "labels": text, "codes": codes}
+def _column(values: list[np.ndarray]) -> _Column:
+    """Floats are numbers, all else is labels, of which 16 bits tell 65,535 apart."""
+    if values[0].dtype.kind == "f":
+        return _Column(values, None)
+    found, place = np.unique(np.concatenate(values), return_inverse=True)
+    text = [str(label) for label in found]
+    labels = [label for label in text if label]
+    if len(labels) > 65_535:
+        raise ValueError(f"A map can show 65,535 different labels, got {len(labels):,}: give them as floats.")
+    code = {"": 0} | {label: number + 1 for number, label in enumerate(labels)}
+    codes = np.array([code[label] for label in text])[place]  # (maps * N,)
+    return _Column(np.split(codes, len(values)), labels)

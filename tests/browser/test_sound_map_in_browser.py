@@ -80,6 +80,7 @@ class Map:
 
 LEFT, MIDDLE = (0.223, 0.5), (0.5, 0.5)
 RIGHT_HALF = (0.55, 0.01), (0.99, 0.01), (0.99, 0.99), (0.55, 0.99)
+LEFT_HALF = (0.01, 0.01), (0.45, 0.01), (0.45, 0.99), (0.01, 0.99)
 
 
 def open_map(open_notebook, count, samples=8000):
@@ -110,7 +111,8 @@ def sounds(shared_map):
 def test_pointing_at_a_clip_shows_and_plays_it(sounds, decoded):
     sounds.over.click(position={"x": 5, "y": 5})  # a browser plays nothing before the first click
     assert sounds.point(*MIDDLE) == 0
-    assert "pitch: low · height: " in sounds.page.locator(".slicer-map-text").text_content()
+    said = sounds.page.locator(".slicer-map-text").text_content()
+    assert said == "clip 0 · pitch: low · height: 0.0 · cluster: 0 · confidence: 0.70"
     audio = sounds.page.locator(".slicer-map-side audio")
     sounds.page.wait_for_function("document.querySelector('.slicer-map-side audio').currentTime > 0.1")
     samples = decoded(audio)
@@ -148,6 +150,22 @@ def test_the_lasso_counts_labels_and_clusters_here_and_in_python(sounds):
     sounds.page.wait_for_function("!document.querySelector('.slicer-map-table').textContent")
 
 
+def test_a_selection_is_drawn_once(sounds):
+    sounds.page.evaluate(
+        """() => { const base = document.querySelector('.slicer-map-canvas canvas').getContext('2d');
+        const clear = base.clearRect;
+        window.drawn = 0;
+        base.clearRect = (...area) => { window.drawn++; clear.apply(base, area) } }"""
+    )
+    sounds.lasso(*RIGHT_HALF)
+    sounds.page.get_by_text("high 300").wait_for()  # Python has answered
+    sounds.page.wait_for_timeout(300)
+    assert sounds.page.evaluate("window.drawn") == 1
+    sounds.notebook.run_code("sounds.select([3])")
+    sounds.page.get_by_text("high 1").wait_for()
+    assert sounds.page.evaluate("window.drawn") == 2
+
+
 def test_colours_and_maps_can_be_switched(sounds):
     assert sounds.point(*LEFT) == 2
     menu = sounds.page.get_by_label("colour by")
@@ -183,32 +201,25 @@ def test_everything_can_be_done_from_the_keyboard(sounds):
     assert sounds.page.get_by_role("button", name="high (300)").get_attribute("aria-pressed") == "true"
 
 
-@pytest.mark.long
 def test_twenty_thousand_points_answer_within_250_milliseconds(open_notebook):
     sounds = open_map(open_notebook, 20_000, 1600)
+    # The best of several tries, as other work on the machine may hold up some; the first one warms up.
     sounds.page.evaluate(WATCH, ".slicer-logmel")
     hovers = []
-    for number in range(10):  # other work on the machine may hold up a try
+    for number in range(6):
         sounds.page.evaluate("window.answer = null")
         sounds.page.mouse.move(*sounds.at(0.1 + 0.03 * number, 0.5))
         hovers.append(sounds.page.wait_for_function("window.answer").json_value())
-        if hovers[-1] <= 250:
-            break
-    assert min(hovers) <= 250, hovers
     sounds.page.evaluate(WATCH, ".slicer-map-table")
     lassos = []
-    for _ in range(10):
+    for number in range(6):
         sounds.page.evaluate("window.answer = null")
-        sounds.lasso(*RIGHT_HALF)
-        sounds.page.get_by_text("10,000 clips selected").wait_for()
-        sounds.page.wait_for_function("document.querySelector('.slicer-map-table').children.length > 1")
+        sounds.lasso(*(LEFT_HALF if number % 2 else RIGHT_HALF))
+        sounds.page.get_by_text("low 9999" if number % 2 else "high 10000").wait_for()
         lassos.append(sounds.page.wait_for_function("window.answer").json_value())
-        if lassos[-1] <= 250:
-            break
-        sounds.page.get_by_role("button", name="Clear selection").click()
-    assert min(lassos) <= 250, lassos
-    print("hover", hovers, "lasso", lassos)
-    sounds.notebook.screenshots("sound-map-20000", sounds.widget)
+    print("ms to hover", hovers, "to draw around 10,000 clips", lassos)
+    assert min(hovers[1:]) <= 250, hovers
+    assert min(lassos[1:]) <= 250, lassos
 
 
 def test_an_error_in_python_is_shown_in_the_widget(sounds):
