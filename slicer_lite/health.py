@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ _FEW_CLUSTERS = 0.1  # share of clusters in use
 _LOW_ENTROPY = 0.5  # of the clusters' use, as a share of the largest possible
 _LOW_RANK = 0.02  # RankMe as a share of the largest possible …
 _FEW_DIMENSIONS = 3  # … and in any case: small healthy networks have 4 and more, collapsed ones 1 to 2
+_STILL = 1e-6  # share of its way to the student that the teacher goes in a step
 _DRIFT = 1.0  # teacher's distance from the student, relative to the student's size
 _WAITING = 0.25  # share of the time spent on waiting for clips; from a local disk it is below 0.01
 
@@ -68,17 +69,36 @@ def uniformity(x: Tensor) -> float:
 @torch.no_grad()
 def drift(student: torch.nn.Module, teacher: torch.nn.Module) -> float:
     """Distance of the teacher's weights from the student's, relative to the size of the student's."""
-    pairs = list(zip(student.parameters(), teacher.parameters(), strict=True))
-    distance = torch.stack([(s - t).square().sum() for s, t in pairs]).sum()
-    size = torch.stack([s.square().sum() for s, _ in pairs]).sum()
-    return math.sqrt(distance.item() / max(size.item(), 1e-12))
+    return _distance(student, teacher) / max(_size(student.parameters()), 1e-6)
+
+
+@torch.no_grad()
+def teacher_pace(student: torch.nn.Module, before: torch.nn.Module, after: torch.nn.Module) -> float:
+    """Share of its way to the student that the teacher goes in an update: 1 - momentum, but for rounding.
+
+    Args:
+        before, after: the teacher, before and after the update. If it was at the student already, the share is 1.
+    """
+    way = _distance(student, before)
+    return _distance(after, before) / way if way else 1.0
+
+
+def _distance(one: torch.nn.Module, other: torch.nn.Module) -> float:
+    """Between the weights of two networks of the same form."""
+    return _size(a - b for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+def _size(tensors: Iterable[Tensor]) -> float:
+    """The Euclidean norm of all their values."""
+    return math.sqrt(torch.stack([x.square().sum() for x in tensors]).sum().item())
 
 
 def diagnose(health: Mapping[str, float]) -> list[str]:
     """What the numbers mean, one sentence for each thing that looks wrong; nothing if all is well.
 
     Args:
-        health: some of `clusters_used`, `cluster_entropy`, `rank`, `largest_rank`, `drift`, `waiting`.
+        health: some of `clusters_used`, `cluster_entropy`, `rank`, `largest_rank`, `drift`, `teacher_pace` and
+            `waiting`.
     """
     said = []
     used = health.get("clusters_used")
@@ -102,6 +122,11 @@ def diagnose(health: Mapping[str, float]) -> list[str]:
         said.append(
             f"The teacher has lost the student: their weights differ by {health['drift']:.0%} of the student's "
             "size. Lower learning_rate or teacher_momentum."
+        )
+    if health.get("teacher_pace", 1.0) < _STILL:
+        said.append(
+            "The teacher stands still: it does not follow the student, which learns from the network that its "
+            "teacher was at the beginning. Lower teacher_momentum."
         )
     if health.get("waiting", 0.0) > _WAITING:
         said.append(

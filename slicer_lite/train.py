@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import math
 import signal
@@ -235,11 +236,15 @@ class Training:
         rate = learning_rate(config, self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        watched = (self.step + 1) % HEALTH_EVERY == 0 or self.step + 1 in (1, config.steps)
+        teacher = copy.deepcopy(self.model.teacher) if watched else self.model.teacher
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             purpose = f"dropout of process {distributed.rank()}"
             torch.manual_seed(generator(config.seed, self.step, purpose).initial_seed())
             with autocast(config, self.device):
                 losses, outputs = self.model.step(view1, view2, order.to(self.device))
+        if watched:  # here the student has not moved on yet
+            pace = health.teacher_pace(self.model.student, teacher, self.model.teacher)
         whole = torch.stack([value.detach() for value in losses.values()])
         distributed.average([whole])
         parts = dict(zip(losses, whole.tolist(), strict=True))
@@ -255,8 +260,8 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         metrics = {"step": self.step, **parts, "learning_rate": rate}
-        if self.step % HEALTH_EVERY == 0 or self.step in (1, config.steps):
-            metrics |= self._health(*outputs[2:])
+        if watched:
+            metrics |= {**self._health(*outputs[2:]), "teacher_pace": pace}
         return metrics
 
     def save(self) -> None:

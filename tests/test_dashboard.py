@@ -89,14 +89,14 @@ def test_health_is_said_in_words_once_the_run_has_settled(tmp_path, clips, minut
     dashboard, said = Dashboard(), []
     monkeypatch.setattr("slicer_lite.widgets.dashboard.health.diagnose", lambda metrics: said)
     dashboard.pretrain(minute, clips, tmp_path / "run", steps=SETTLED - 1)
-    assert (dashboard.ill, len(dashboard.health)) == (False, 1)
+    assert (dashboard.verdict, len(dashboard.health)) == ("early", 1)
     assert f"Step {SETTLED - 1}: too early to judge" in dashboard.health[0]
     dashboard.pretrain(minute, clips, tmp_path / "well", steps=SETTLED)
-    assert not dashboard.ill
+    assert dashboard.verdict == "well"
     assert f"Step {SETTLED}: nothing looks wrong" in dashboard.health[0]
     said.append("The clusters are all one.")
     dashboard.pretrain(minute, clips, tmp_path / "ill", steps=SETTLED)
-    assert (dashboard.ill, dashboard.health) == (True, said)
+    assert (dashboard.verdict, dashboard.health) == ("ill", said)
 
 
 def test_methods_without_clusters_are_watched_too(tmp_path, clips, minute):

@@ -1,5 +1,6 @@
 """Each illness is provoked and recognised; the healthy are left in peace."""
 
+import copy
 import math
 import time
 
@@ -51,6 +52,19 @@ def test_drift_is_relative_distance():
     assert health.drift(student, teacher) == pytest.approx(1)
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.9, 0.999, 1.0])
+def test_the_teachers_pace_is_what_the_momentum_leaves(minute, momentum):
+    model = sl.SLICER(minute.replace(teacher_momentum=momentum))
+    before = copy.deepcopy(model.teacher)
+    assert health.teacher_pace(model.student, before, model.teacher) == 1  # it is there
+    with torch.no_grad():
+        for weight in model.student.parameters():
+            weight += torch.randn_like(weight)
+    model.update_teacher()
+    pace = health.teacher_pace(model.student, before, model.teacher)
+    assert pace == pytest.approx(1 - momentum, rel=1e-3)
+
+
 @pytest.mark.parametrize(
     ("numbers", "said"),
     [
@@ -61,6 +75,7 @@ def test_drift_is_relative_distance():
         ({"waiting": 0.62}, "Stalled loader: 62% of the time"),
         ({"rank": 2.0, "largest_rank": 256.0}, "Dimensional collapse: the embeddings fill about 2 of 256"),
         ({"drift": 3.0}, "The teacher has lost the student"),
+        ({"teacher_pace": 0.0}, "The teacher stands still: it does not follow the student"),
     ],
 )
 def test_illness_is_said_in_words(numbers, said):
@@ -71,6 +86,7 @@ def test_illness_is_said_in_words(numbers, said):
 def test_health_is_silence():
     well = {"clusters_used": 0.9, "cluster_entropy": 0.98, "rank": 80.0, "largest_rank": 256.0, "drift": 0.1}
     assert health.diagnose(well) == []
+    assert health.diagnose({"teacher_pace": 1e-5}) == []  # a momentum of 0.99999 is slow, but no standstill
     assert health.diagnose({"total": 3.0}) == []
     assert math.isfinite(health.rank_me(torch.zeros(4, 4)))
 
@@ -104,6 +120,7 @@ ILL = {
         {**CLUSTERS_ONLY, "weight_decay": 50.0},
         {"Cluster collapse", "The teacher has lost the student"},
     ),
+    "a frozen teacher": ({"teacher_momentum": 1.0}, {"The teacher stands still"}),
     "huge steps, a teacher that copies": (
         {**CLUSTERS_ONLY, "learning_rate": 0.1, "teacher_momentum": 0.0},
         {"Dimensional collapse"},

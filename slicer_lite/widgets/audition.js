@@ -56,6 +56,7 @@ function render({ model, el }) {
     radio.addEventListener("change", () => set("domain", domain));
     return [radio, element("label", {}, radio, ` ${text}`)];
   });
+  chooseByArrows(radios.map(([radio]) => radio));
 
   // Pictures and sounds
   const columns = ["clip", "partner", "mixture"].map((name) => {

@@ -52,6 +52,21 @@ function errorLine(model) {
   return line;
 }
 
+/** Let the arrow keys go from one radio button to the next: JupyterLab takes them for its cells otherwise. */
+function chooseByArrows(radios) {
+  const directions = { ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1 };
+  radios.forEach((radio, place) => {
+    radio.addEventListener("keydown", (event) => {
+      if (!(event.key in directions)) return;
+      const next = radios[(place + directions[event.key] + radios.length) % radios.length];
+      next.focus();
+      next.click();
+      event.preventDefault();
+      event.stopPropagation();
+    });
+  });
+}
+
 /** Let the arrow keys move a range input: JupyterLab takes them for its cells otherwise. */
 function stepByArrows(input) {
   const directions = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1 };

@@ -92,7 +92,7 @@ function makeView(model) {
     progress.max = model.get("steps");
     progress.value = model.get("step");
     status.textContent = model.get("status");
-    health.classList.toggle("slicer-ill", model.get("ill"));
+    health.dataset.verdict = model.get("verdict");
     health.replaceChildren(...model.get("health").map((sentence) => element("li", {}, sentence)));
   };
   stop.addEventListener("click", () => {
@@ -100,7 +100,7 @@ function makeView(model) {
     status.textContent = "Stopping after this step …";
     model.send({ type: "stop" });
   });
-  for (const name of ["state", "status", "health", "ill", "step", "steps"]) model.on(`change:${name}`, show);
+  for (const name of ["state", "status", "health", "verdict", "step", "steps"]) model.on(`change:${name}`, show);
   show();
 
   let waiting = false; // for the page's next frame

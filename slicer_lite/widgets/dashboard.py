@@ -36,7 +36,9 @@ class Dashboard(Widget):
     Attributes:
         state: `ready`, `running`, `stopped`, `finished` or `failed`.
         status: the same as a sentence; while running with step, speed and time left.
-        health: what `slicer_lite.health.diagnose` says of the last measurement, or that nothing looks wrong.
+        health: what `slicer_lite.health.diagnose` says of the last measurement, that nothing looks wrong, or that
+            it is too early to judge.
+        verdict: `ill`, `well` or `early`, accordingly.
     """
 
     _esm = front_end("dashboard.js")
@@ -44,7 +46,7 @@ class Dashboard(Widget):
     state = traitlets.Unicode("ready").tag(sync=True)
     status = traitlets.Unicode("Not begun.").tag(sync=True)
     health = traitlets.List(traitlets.Unicode()).tag(sync=True)
-    ill = traitlets.Bool(False, help="whether `health` holds warnings").tag(sync=True)
+    verdict = traitlets.Enum(("early", "well", "ill"), "early", help="what `health` comes to").tag(sync=True)
     step = traitlets.Int(0).tag(sync=True)
     steps = traitlets.Int(1).tag(sync=True)
 
@@ -116,7 +118,7 @@ class Dashboard(Widget):
         self._stop.clear()
         before = read_metrics(run) if (run / METRICS).exists() else []
         self._lines, self._new = [_drawn(line) for line in before], []
-        self.ill, self.health = False, []
+        self.verdict, self.health = "early", []
         for line in [line for line in before if "rank" in line][-1:]:
             self._judge(line)
         self.steps, self.step = config.steps, len(self._lines)
@@ -142,8 +144,10 @@ class Dashboard(Widget):
             self.status = f"step {metrics['step']} of {config.steps} · {pace}"
 
     def _judge(self, metrics: Mapping[str, float]) -> None:
-        wrong = health.diagnose(metrics) if metrics["step"] >= SETTLED else []
-        self.ill, self.health = bool(wrong), wrong or [_all_well(metrics)]
+        early = metrics["step"] < SETTLED
+        wrong = [] if early else health.diagnose(metrics)
+        self.verdict = "early" if early else "ill" if wrong else "well"
+        self.health = wrong or [_nothing_wrong(metrics, early)]
 
     def _end(self, state: str, status: str) -> None:
         self._flush()
@@ -160,8 +164,8 @@ def _drawn(metrics: Mapping[str, float]) -> dict[str, float]:
     return {name: metrics[name] for name in ("step", *_DRAWN) if name in metrics}
 
 
-def _all_well(metrics: Mapping[str, float]) -> str:
-    verdict = "nothing looks wrong" if metrics["step"] >= SETTLED else "too early to judge"
+def _nothing_wrong(metrics: Mapping[str, float], early: bool) -> str:
+    verdict = "too early to judge" if early else "nothing looks wrong"
     used = (
         f"{metrics['clusters_used']:.0%} of the clusters are in use, " if "clusters_used" in metrics else ""
     )

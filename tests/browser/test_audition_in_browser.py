@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from playwright.sync_api import expect
 
 AUDITION = """
 import numpy as np
@@ -105,3 +106,21 @@ def test_python_and_the_page_agree(audition):
     audition.run_code("audition.ratio = 0.9")
     wait_for_title(audition, "mixture, a = 0.90")
     assert audition.page.get_by_label("a, the partner's share", exact=True).input_value() == "0.9"
+
+
+def test_what_is_mixed_is_reached_by_tab_and_changed_by_arrow_keys(audition):
+    audition.run_code("audition.domain = 'standardised'")
+    first, second = audition.page.get_by_role("radio").all()
+    expect(first).to_be_checked()
+    audition.page.get_by_label("a, the partner's share", exact=True).focus()
+    audition.page.keyboard.press("Tab")
+    expect(first).to_be_focused()
+    for key in ("ArrowDown", "ArrowLeft", "ArrowRight", "ArrowUp"):  # from each to the other, and round
+        audition.page.keyboard.press(key)
+        chosen, other = (second, first) if key in ("ArrowDown", "ArrowRight") else (first, second)
+        expect(chosen).to_be_focused()
+        expect(chosen).to_be_checked()
+        expect(other).not_to_be_checked()
+    audition.page.keyboard.press("ArrowUp")
+    audition.page.get_by_text("with gains √").wait_for()  # Python has followed
+    expect(second).to_be_checked()

@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections import Counter
 
 from playwright.sync_api import expect
 
@@ -63,11 +64,25 @@ def test_what_went_wrong_is_said_in_the_dashboard(open_notebook):
         "    print(error)",
         "poor = config.replace(weight_decay=900.0, instance_weight=0.0)\n"
         "Dashboard().pretrain(poor, clips, 'runs/poor');",
+        "Dashboard().pretrain(config, clips, 'runs/early', steps=2);",
     )
     notebook.run_all(120)
-    broken, poor = notebook.page.locator(".slicer-dashboard").all()
+    broken, poor, early = notebook.page.locator(".slicer-dashboard").all()
     expect(broken.locator(".slicer-status")).to_contain_text("total = nan")
     expect(poor.locator(".slicer-health")).to_contain_text("The teacher has lost the student")
+    expect(early.locator(".slicer-health")).to_contain_text("too early to judge")
+    assert sign(early.locator(".slicer-health li")) == '"… "'
+    assert sign(poor.locator(".slicer-health li").first) == '"⚠ "'
     expect(poor.locator("[data-name=rank]")).to_have_text(re.compile(r"RankMe \d"))
+    for width, rows in ((880, [2, 2]), (1100, [4])):  # JupyterLab's column of cells is 880 pixels wide
+        poor.evaluate("(root, width) => { root.style.width = `${width}px` }", width)
+        tops = poor.locator("figure:visible").evaluate_all("all => all.map(one => one.offsetTop)")
+        assert list(Counter(tops).values()) == rows
+    poor.evaluate("root => { root.style.width = '880px' }")
     notebook.screenshots("dashboard-broken", broken)
     notebook.screenshots("dashboard", poor)
+
+
+def sign(sentence):
+    """What the style sheet writes before a sentence about health."""
+    return sentence.evaluate("one => getComputedStyle(one, '::before').content")
