@@ -21,7 +21,7 @@ METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
-KEPT = ("jupyter", "tags")  # of a cell's metadata: hidden sources, solutions
+KEPT = ("alt", "jupyter", "tags")  # of a cell's metadata: what its picture shows, hidden sources, solutions
 MOST_BYTES = 500_000
 
 

@@ -30,6 +30,23 @@ def test_links_inside_the_project_lead_somewhere(path):
     assert not missing
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_notebooks_are_committed_executed_and_their_pictures_described(path):
+    assert path.stat().st_size <= 500_000
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    assert "widgets" not in notebook["metadata"]
+    for cell in notebook["cells"]:
+        if cell["cell_type"] != "code":
+            continue
+        assert cell["execution_count"], f"{cell['id']} has not been executed"
+        for output in cell["outputs"]:
+            assert output.get("name") != "stderr", f"{cell['id']}: {output['text']}"
+            if "image/png" in output.get("data", {}):
+                assert cell["metadata"].get("alt"), (
+                    f"{cell['id']} shows a picture: say in its metadata, as alt, what"
+                )
+
+
 def test_the_export_page_quotes_its_result_file():
     found = json.loads((ROOT / "benchmarks" / "results" / "export.json").read_text())
     page = " ".join((ROOT / "docs" / "export.md").read_text().split())
