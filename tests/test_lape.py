@@ -92,6 +92,18 @@ def test_a_few_groups_a_class_are_kept_together_too(each):
     assert together < 0.7
 
 
+def test_a_strength_that_says_next_to_nothing_is_not_chosen():
+    # Each group is far from the others of its class: a classifier of groups that it has not heard is too sure of itself.
+    # By likelihood, one that hardly looks at the features is best, and then it is worse than chance: the class of the
+    # group that is held out is the rarest among the others.
+    rng = np.random.default_rng(1)
+    groups = np.repeat(np.arange(24), 10)
+    y = groups // 4
+    x = 0.3 * rng.standard_normal((6, 30))[y] + rng.standard_normal((24, 30))[groups]
+    x += 0.3 * rng.standard_normal(x.shape)
+    assert np.mean([fold.accuracy for fold in lape.cross_validate(x, y, groups)]) > 0.2
+
+
 def test_groups_that_are_classes_are_split():
     # Speakers to be told apart: none is left to learn from when one is held out.
     x, y = blobs(100, spread=0.01)
