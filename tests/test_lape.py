@@ -94,8 +94,8 @@ def test_a_few_groups_a_class_are_kept_together_too(each):
 
 def test_a_strength_that_says_next_to_nothing_is_not_chosen():
     # Each group is far from the others of its class, and a classifier of groups that it has not heard is too sure of
-    # itself. By likelihood, one that hardly looks at the features is best, and then it is worse than chance: the class
-    # of the group that is held out is the rarest among the others.
+    # itself. By likelihood, one that hardly looks at the features is best, and then it is worse than chance: the
+    # class of the group that is held out is the rarest among the others.
     rng = np.random.default_rng(1)
     groups = np.repeat(np.arange(24), 10)
     y = groups // 4
