@@ -4,12 +4,14 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 import warnings
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -297,16 +299,22 @@ def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(tones, tmp_path):
     assert sl.load(run).step == step
 
 
-def test_a_second_process_in_the_same_folder_is_refused(clips, tmp_path, minute):
-    refused = []
+def run_and_tell(config, data, folder):
+    try:
+        sl.pretrain(config, data, folder, progress=False)
+    except OSError as error:
+        (folder.parent / "said").write_text(f"{type(error).__name__}: {error}")
 
+
+def test_a_second_process_in_the_same_folder_is_refused(clips, spawn, tones, tmp_path, minute):
     def again(metrics):
         with pytest.raises(BlockingIOError, match="Another process trains in"):
             sl.pretrain(minute, clips, tmp_path / "run", progress=False)
-        refused.append(True)
+        other = spawn(run_and_tell, minute, tones, tmp_path / "run")
+        other.join(300)
 
     sl.pretrain(minute, clips, tmp_path / "run", steps=1, progress=False, on_step=again)
-    assert refused == [True]
+    assert (tmp_path / "said").read_text().startswith("BlockingIOError: Another process trains in")
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "empty"])
@@ -340,10 +348,7 @@ def run_with_little_room(config, data, folder, most):
 
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # as on a full disk, the write fails instead
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
-    try:
-        sl.pretrain(config, data, folder, progress=False)
-    except OSError as error:
-        (folder.parent / "said").write_text(str(error))
+    run_and_tell(config, data, folder)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="limits on file sizes are POSIX's")
@@ -362,6 +367,33 @@ def test_when_the_disk_is_full_the_run_stops_and_the_previous_checkpoint_stays(
     assert not list((run / "checkpoints").glob(".*"))  # nothing half-written is left
     found = load_checkpoint(run / "checkpoints")
     assert found[0] == 5
+    assert sl.pretrain(minute, clips, run, progress=False).step == 12
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 8 MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a small file system can be mounted on Linux, as root, only")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_run_on_a_full_disk_stops_and_goes_on_once_there_is_room(clips, small_disk, minute):
+    run, ballast, stop = small_disk / "run", small_disk / "ballast", threading.Event()
+    sl.pretrain(
+        minute, clips, run, progress=False, stop=stop, on_step=lambda m: m["step"] == 5 and stop.set()
+    )
+    with suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    with pytest.raises(OSError, match="No space left on device.* while writing"):
+        sl.pretrain(minute, clips, run, progress=False)
+    assert load_checkpoint(run / "checkpoints")[0] == 5
+    ballast.unlink()
     assert sl.pretrain(minute, clips, run, progress=False).step == 12
 
 
