@@ -16,7 +16,7 @@ from slicer_lite.lape import cache, linear, supervised
 from slicer_lite.lape.cache import Features, data_hash, weights_hash, window_features
 from slicer_lite.lape.checkpoints import load_audiontt
 from slicer_lite.lape.linear import LinearLayer, Windows
-from slicer_lite.lape.probe import quick_probe, window_probe, with_validation
+from slicer_lite.lape.probe import STRENGTHS, _classifier, quick_probe, window_probe, with_validation
 from slicer_lite.lape.report import as_latex, as_markdown, gather, write_report
 from slicer_lite.lape.run import TRAINED, run_task
 from slicer_lite.weights import METHODS, save_weights, untrained_encoder
@@ -125,14 +125,23 @@ def test_the_test_split_plays_no_part_in_the_choice(splits):
     assert quick_probe(found.of_clips(), rows).strength == quick_probe(found.of_clips(), other).strength
 
 
-def test_the_validation_split_chooses():
+def test_the_validation_split_chooses_the_window_probes_strength():
     # Train labels are noise. Under the validation labels that agree with it, trust is best; else distrust.
     found, rows = windowed({"train": 40, "validation": 40, "test": 8}, spread=0.1, windows=1)
     wrong, held = rows.copy(), rows["split"] == "validation"
     wrong.loc[held, "label"] = np.roll(rows["label"][held], 1)
-    for probe in (lambda r: window_probe(found, r), lambda r: quick_probe(found.of_clips(), r)):
-        assert probe(rows).strength > 0.01
-        assert probe(wrong).strength == 1e-4
+    assert window_probe(found, rows).strength > 0.01
+    assert window_probe(found, wrong).strength == 1e-4
+
+
+@pytest.mark.parametrize("strength", STRENGTHS)
+def test_the_validation_split_chooses_the_quick_probes_strength(strength):
+    # Validation labels that a classifier of this strength would give, and no stronger one would.
+    found, rows = windowed({"train": 40, "validation": 400, "test": 8}, spread=20)
+    x, held = found.of_clips(), rows["split"] == "validation"
+    fitted = _classifier(strength).fit(x[rows["split"] == "train"], rows["label"][rows["split"] == "train"])
+    rows.loc[held, "label"] = fitted.predict(x[held])
+    assert quick_probe(x, rows).strength == strength
 
 
 def test_what_is_held_out_keeps_groups_together():
