@@ -1,72 +1,163 @@
 """Compare settings inside the train split. Adds to results/choose.json.
 
     python benchmarks/choose.py --data FOLDER --name NAME [--seeds 0 1 2] [--preset tiny] SETTING=VALUE …
+    python benchmarks/choose.py --data FOLDER --plan PLAN.json [--device cuda --compile --trainers 8 --probers 8]
 
 Pre-trains on the whole train split without its labels, then probes by grouped five-fold cross-validation inside
 that split. This is transductive: the folds' sounds, though not their labels, have been heard in pre-training. The
 test split is not touched. Folds are the same for all settings, so results can be compared in pairs.
 `--name untrained` and `--name mel` give the baselines. Runs are kept, and a second call
-goes on with them; a result takes the place of one of the same name and seed.
+goes on with them; a result takes the place of one of the same name and seed, but what a plan asks for and the file
+already has is not done again.
+
+A plan is `{"preset": …, "seeds": […], "base": {SETTING: VALUE}, "settings": {NAME: {SETTING: VALUE}}}`; `base` is
+changed in all of its settings, and the setting `share` pre-trains on that share of the clips, drawn by the seed.
+Trainers are processes that share the device, probers processes of one CPU thread each.
 """
 
 import argparse
 import ast
 import json
 import time
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from measure import machine
 
 import slicer_lite as sl
 from slicer_lite.embed import mel_statistics
 from slicer_lite.files import write_json
-from slicer_lite.lape.compare import fold_accuracies
+from slicer_lite.lape.compare import BASELINES, fold_accuracies
+from slicer_lite.randomness import generator
 from slicer_lite.views import fit_views
 from slicer_lite.weights import Pretrained, untrained
 
 RESULTS = Path(__file__).parent / "results" / "choose.json"
 
 
+@dataclass(frozen=True)
+class Job:
+    """One pre-training run."""
+
+    name: str
+    config: sl.Config
+    share: float  # of the clips, to pre-train on
+    data: str
+    run: Path
+    device: str
+    compile: bool
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.name, self.config.seed
+
+
+def features(job: Job) -> tuple[np.ndarray, float]:
+    """Embeddings of the whole train split `(N, D)`, and the seconds that the pre-training took."""
+    train = sl.load_clips(job.data, progress=False).for_pretraining()
+    begun = time.monotonic()
+    if job.name == "mel":
+        return mel_statistics(train), 0.0
+    if job.name == "untrained":
+        views = fit_views(job.config, train, device=torch.device("cpu"))
+        model = untrained(Pretrained(sl.slicer.Network(job.config), None, job.config, 0), job.config.seed)
+        model.encoder.mean.copy_(views.mean)
+        model.encoder.deviation.copy_(views.deviation)
+        return sl.embed(model.encoder, train), 0.0
+    heard = train
+    if job.share < 1:
+        drawn = torch.randperm(len(train), generator=generator(job.config.seed, 0, "share of the clips"))
+        heard = train.subset(drawn[: round(job.share * len(train))].sort().values.numpy())
+    model = sl.pretrain(job.config, heard, job.run, device=job.device, progress=False, compile=job.compile)
+    taken = time.monotonic() - begun
+    return sl.embed(model.encoder.to(sl.device.choose_device(job.device)), train), taken
+
+
+def probe(job: Job, x: np.ndarray) -> dict[str, list[float]]:
+    return fold_accuracies(x, sl.load_clips(job.data, progress=False).for_pretraining())
+
+
+def done(jobs: list[Job], trainers: int, probers: int) -> Iterator[tuple[Job, float, dict[str, list[float]]]]:
+    """Each job with the seconds of its pre-training and its folds, as they come."""
+    spawn = get_context("spawn")
+    with (
+        ProcessPoolExecutor(trainers, spawn, initializer=torch.set_num_threads, initargs=(1,)) as training,
+        ProcessPoolExecutor(probers, spawn, initializer=torch.set_num_threads, initargs=(1,)) as probing,
+    ):
+        trained: dict[Future[Any], Job] = {training.submit(features, job): job for job in jobs}
+        probed: dict[Future[Any], tuple[Job, float]] = {}
+        while trained or probed:
+            for future in wait([*trained, *probed], return_when=FIRST_COMPLETED).done:
+                if (error := future.exception()) is not None:  # the others go on
+                    job = trained.pop(future, None) or probed.pop(future)[0]
+                    print(f"{job.name} seed {job.config.seed} failed: {error!r}", flush=True)
+                elif future in trained:
+                    job = trained.pop(future)
+                    x, taken = future.result()
+                    probed[probing.submit(probe, job, x)] = job, taken
+                else:
+                    yield *probed.pop(future), future.result()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", required=True)
-    parser.add_argument("--name", required=True)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--name")
+    what.add_argument("--plan", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--preset", default="tiny")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--trainers", type=int, default=1)
+    parser.add_argument("--probers", type=int, default=1)
     parser.add_argument("--runs", type=Path, default=Path("runs/choose"))
+    parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("settings", nargs="*", metavar="SETTING=VALUE")
     arguments = parser.parse_args()
-    pairs = [setting.partition("=") for setting in arguments.settings]
-    changes = {name: ast.literal_eval(value) for name, _, value in pairs}
-    train = sl.load_clips(arguments.data).for_pretraining()
-    for seed in arguments.seeds:
-        config = sl.preset(arguments.preset, **changes, seed=seed)
-        begun = time.monotonic()
-        if arguments.name == "mel":
-            features = mel_statistics(train)
-        else:
-            if arguments.name == "untrained":
-                views = fit_views(config, train, device=sl.device.choose_device("cpu"))
-                model = untrained(Pretrained(sl.slicer.Network(config), None, config, 0), seed)
-                model.encoder.mean.copy_(views.mean)
-                model.encoder.deviation.copy_(views.deviation)
-            else:
-                model = sl.pretrain(config, train, arguments.runs / f"{arguments.name}-{seed}", device="cpu")
-            features = sl.embed(model.encoder, train)
+    if arguments.plan:
+        plan = json.loads(arguments.plan.read_text())
+    else:
+        pairs = [setting.partition("=") for setting in arguments.settings]
+        changes = {name: ast.literal_eval(value) for name, _, value in pairs}
+        plan = {
+            "preset": arguments.preset,
+            "seeds": arguments.seeds,
+            "base": {},
+            "settings": {arguments.name: changes},
+        }
+    found = json.loads(arguments.out.read_text()) if arguments.out.exists() else []
+    have = {(result["name"], result["seed"]) for result in found} if arguments.plan else set()
+    jobs = []
+    for seed in plan["seeds"]:
+        for name, changes in plan["settings"].items():
+            changes = {**plan["base"], **changes, "seed": seed}
+            share = changes.pop("share", 1.0)
+            config = sl.preset(plan["preset"], **changes)
+            run = arguments.runs / f"{name}-{seed}"
+            jobs.append(Job(name, config, share, arguments.data, run, arguments.device, arguments.compile))
+    jobs = [job for job in jobs if job.key not in have]
+    sl.load_clips(arguments.data)  # decoded once, before several want it
+    for job, taken, folds in done(jobs, arguments.trainers, arguments.probers):
         result = {
-            "name": arguments.name,
-            "config": config.to_dict(),  # whole, since presets change
-            "seed": seed,
-            "folds": fold_accuracies(features, train),
-            "seconds": time.monotonic() - begun,
+            "name": job.name,
+            "config": job.config.to_dict(),  # whole, since presets change
+            "share": job.share,
+            "seed": job.config.seed,
+            "folds": folds,
+            "seconds": None if job.name in BASELINES else taken,
             "machine": machine(),
         }
-        result["average"] = float(np.mean([np.mean(folds) for folds in result["folds"].values()]))
-        print(f"{arguments.name} {changes} seed {seed}: {100 * result['average']:.1f}")
-        found = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
-        others = [r for r in found if (r["name"], r["seed"]) != (result["name"], seed)]
-        write_json(RESULTS, [*others, result])
+        result["average"] = float(np.mean([np.mean(accuracies) for accuracies in folds.values()]))
+        print(f"{job.name} seed {job.config.seed}: {100 * result['average']:.1f}", flush=True)
+        found = [r for r in found if (r["name"], r["seed"]) != job.key] + [result]
+        write_json(arguments.out, found)
 
 
 if __name__ == "__main__":

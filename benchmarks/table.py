@@ -58,12 +58,39 @@ def table() -> str:
         ),
         ("`import slicer_lite`, after PyTorch", speed["import"]["seconds after torch"], "{:.1f} s"),
     ]
+    rows += on_gpu(json.loads((RESULTS / "gpu.json").read_text()))
     lines = ["| | median | smallest to largest |", "|---|---|---|"]
     lines += [
         f"| {name} | {pattern.format(found['median'])} | {_spread(found, pattern)} |"
         for name, found, pattern in rows
     ]
     return "\n".join(lines) + "\n"
+
+
+def on_gpu(gpu: Mapping[str, Any]) -> list[tuple[str, Mapping[str, float], str]]:
+    """The rows of `gpu.json`."""
+    name = gpu["rate"]["machine"]["gpu"]
+    rows = []
+    for size in (512, 2048):
+        found = gpu["rate"][f"batch {size}"]
+        rows += [
+            (
+                f"{name}: a compiled step, preset paper, batch {size}",
+                found["clips a second"],
+                "{:,.0f} clips/s",
+            ),
+            ("… as a share of the bare networks' rate", found["step / floor"], "{:.2f}"),
+            ("… of it for log-mel, k-mix and crop", found["views' share of the step"], "{:.0%}"),
+        ]
+    ways = ("kernel by kernel", "replayed", "replayed, compiled")
+    return rows + [
+        (
+            f"{name}: a step, preset paper, batch 512, {way}",
+            gpu["ways"]["paper, batch 512"][way],
+            "{:,.0f} clips/s",
+        )
+        for way in ways
+    ]
 
 
 def with_table(readme: str) -> str:

@@ -72,7 +72,7 @@ def _bicubic_weights(start: Tensor, length: Tensor, size_out: int, size_in: int)
     position = steps * ((length - 1).float() / max(size_out - 1, 1)).unsqueeze(1)  # (B, size_out), in the box
     first = position.floor()
     t = (position - first).unsqueeze(-1)  # (B, size_out, 1)
-    offset = torch.tensor([-1.0, 0.0, 1.0, 2.0], device=start.device)
+    offset = torch.arange(-1.0, 3.0, device=start.device)  # the four neighbours
     distance = (t - offset).abs()  # (B, size_out, 4), in bins
     near = ((_A + 2) * distance - (_A + 3)) * distance * distance + 1  # within one bin
     far = ((_A * distance - 5 * _A) * distance + 8 * _A) * distance - 4 * _A  # within two

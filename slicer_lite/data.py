@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import platformdirs
 
 from slicer_lite.sounds import VERSION, make_sounds
 
@@ -50,7 +49,11 @@ class Table:
 def cache_folder() -> Path:
     """Where decoded clips and the sound world are kept; `SLICER_LITE_CACHE` moves it."""
     chosen = os.environ.get("SLICER_LITE_CACHE")
-    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_path("slicer-lite"))
+    if chosen:
+        return Path(chosen).expanduser()
+    import platformdirs  # here, so that training works where it is not installed
+
+    return Path(platformdirs.user_cache_path("slicer-lite"))
 
 
 def read_table(source: str | Path, allow_outside: bool = False, progress: bool = True) -> Table:

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, pad
+from torch.nn.functional import conv2d, linear, pad
 
 from slicer_lite import distributed
 from slicer_lite.config import N_MELS
@@ -137,7 +137,23 @@ class _InputBlock(nn.Sequential):
             scale = norm.weight * (variance + norm.eps).rsqrt()
             filters = convolution.weight * scale[:, None, None, None]
             shift = norm.bias + (convolution.bias - mean) * scale
+        if lms.device.type == "cuda":
+            return relu(_pooled_product(lms, filters, shift))
         return relu(pool(conv2d(lms, filters, shift, padding=1)))
+
+
+def _pooled_product(lms: Tensor, filters: Tensor, shift: Tensor) -> Tensor:
+    """The same as `max_pool2d(conv2d(lms, filters, shift, padding=1), 2)`, for a GPU.
+
+    The four values that are pooled are functions of one 4 x 4 neighbourhood, so that all of them are one product of
+    matrices, and their maximum is taken of numbers that lie side by side.
+    """
+    four = torch.stack(
+        [pad(filters[:, 0], (j, 1 - j, i, 1 - i)) for i in (0, 1) for j in (0, 1)]
+    )  # (4, C, 4, 4)
+    patches = pad(lms[:, 0], (1, 1, 1, 1)).unfold(1, 4, 2).unfold(2, 4, 2)  # (B, F / 2, T / 2, 4, 4)
+    values = linear(patches.flatten(3), four.flatten(2).flatten(0, 1))  # (B, F / 2, T / 2, 4 C)
+    return (values.unflatten(3, (4, -1)).amax(3) + shift.to(values.dtype)).permute(0, 3, 1, 2)
 
 
 def _neighbourhoods(lms: Tensor) -> tuple[Tensor, Tensor, int]:
@@ -147,13 +163,20 @@ def _neighbourhoods(lms: Tensor) -> tuple[Tensor, Tensor, int]:
     """
     padded = pad(lms[:, 0], (1, 1, 1, 1))
     total = products = torch.zeros((), device=lms.device)
-    # On a CPU a few clips at a time, whose neighbourhoods stay in the cache: a third of the time of all at once.
+    # Sums over 4 x 4 neighbourhoods, of which each holds four of 3 x 3: less than half of the memory and the work. On
+    # a CPU a few clips at a time, whose neighbourhoods stay in the cache: a third of the time of all at once.
     for some in padded.split(8 if lms.device.type == "cpu" else len(lms)):
         patches = (
-            some.unfold(1, 3, 1).unfold(2, 3, 1).permute(0, 3, 4, 1, 2).flatten(3).flatten(1, 2)
-        )  # (b, 9, F * T)
+            some.unfold(1, 4, 2).unfold(2, 4, 2).permute(0, 3, 4, 1, 2).flatten(3).flatten(1, 2)
+        )  # (b, 16, F / 2 * T / 2)
         total = total + patches.sum((0, 2))
         products = products + (patches @ patches.mT).sum(0)
+    total, products = total.view(4, 4), products.view(4, 4, 4, 4)
+    corners = [(slice(i, i + 3), slice(j, j + 3)) for i in (0, 1) for j in (0, 1)]
+    total = torch.stack([total[corner].flatten() for corner in corners]).sum(0)  # (9,)
+    products = torch.stack([products[2 * corner].flatten(2).flatten(0, 1) for corner in corners]).sum(
+        0
+    )  # (9, 9)
     places = lms.numel()
     mean, products = total / places, products / places
     distributed.average([mean, products])

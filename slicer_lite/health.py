@@ -15,6 +15,7 @@ _LOW_ENTROPY = 0.5  # of the clusters' use, as a share of the largest possible
 _LOW_RANK = 0.02  # RankMe as a share of the largest possible …
 _FEW_DIMENSIONS = 3  # … and in any case: small healthy networks have 4 and more, collapsed ones 1 to 2
 _STILL = 1e-6  # share of its way to the student that the teacher goes in a step
+RANKED = 256  # embeddings that RankMe looks at: its time grows with the cube of their number
 _DRIFT = 1.0  # teacher's distance from the student, relative to the student's size
 _WAITING = 0.25  # share of the time spent on waiting for clips; from a local disk it is below 0.01
 
@@ -41,8 +42,10 @@ def cluster_health(assignment: Tensor) -> dict[str, float]:
 def rank_me(embeddings: Tensor) -> float:
     """Effective number of dimensions of `(N, D)` embeddings: RankMe (arXiv 2210.02885).
 
-    exp of the entropy of the normalised singular values; from 1 (all on a line) to min(N, D).
+    exp of the entropy of the normalised singular values; from 1 (all on a line) to min(N, D), with 256 for N if
+    there are more embeddings: the first 256 are looked at.
     """
+    embeddings = embeddings[:RANKED]
     # The singular values are the roots of the Gram matrix's eigenvalues, which are cheaper.
     x = embeddings.double()
     gram = x @ x.T if len(x) <= x.shape[1] else x.T @ x

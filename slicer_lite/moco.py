@@ -32,7 +32,10 @@ class Network(nn.Module):
     def __init__(self, config: Config):
         super().__init__()
         self.encoder = Encoder(channels=config.channels, dim=config.dim, dropout=config.dropout)
-        self.instance_head = nn.Linear(config.dim, config.projection_dim)  # [R]
+        last = nn.Linear(config.dim, config.projection_dim)
+        self.instance_head: nn.Module = last  # [R]
+        if config.projection_layers == 2:  # [M]
+            self.instance_head = nn.Sequential(nn.Linear(config.dim, config.dim), nn.ReLU(), last)
 
     def forward(self, lms: Tensor) -> Any:
         """Standardised log-mels `(B, 1, F, T)` -> embeddings and keys."""

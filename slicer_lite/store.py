@@ -108,7 +108,11 @@ class Clips:
         begin = self._first[clips] + starts
         # One row of these views for each sample of the store: picking rows copies whole windows at once.
         if self._resident is not None:
-            return self._resident.unfold(0, WINDOW, 1)[torch.from_numpy(begin).to(self._resident.device)]
+            place = torch.from_numpy(begin)
+            if self._resident.device.type == "cuda":
+                place = place.pin_memory()  # memory that a GPU reads by itself: nobody waits until it is idle
+            place = place.to(self._resident.device, non_blocking=True)
+            return self._resident.unfold(0, WINDOW, 1)[place]
         return torch.from_numpy(np.lib.stride_tricks.sliding_window_view(self._samples, WINDOW)[begin])
 
     @property

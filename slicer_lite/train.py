@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,13 +30,14 @@ from slicer_lite.checkpoint import (
     without_prefix,
 )
 from slicer_lite.config import Config
+from slicer_lite.cuda_graph import Replayed
 from slicer_lite.device import autocast, choose_device
 from slicer_lite.files import write_durably
 from slicer_lite.moco import running_statistics
 from slicer_lite.randomness import clip_order, generator
 from slicer_lite.slicer import SLICER
 from slicer_lite.store import Clips, load_clips
-from slicer_lite.views import TwoViews, fit_views, random_starts
+from slicer_lite.views import Draws, TwoViews, fit_views, random_starts
 from slicer_lite.weights import METHODS, WEIGHTS, Pretrained, load, save_weights
 
 HEALTH_EVERY = 20  # steps
@@ -57,6 +58,7 @@ def pretrain(
     on_step: Callable[[dict[str, float]], None] | None = None,
     stop: threading.Event | None = None,
     tensorboard: bool = False,
+    compile: bool = False,
 ) -> Pretrained:
     """Pre-train SLICER (or another `config.method`), or go on with a run that was stopped.
 
@@ -77,6 +79,8 @@ def pretrain(
             time that went into waiting for clips); may stop the run by setting `stop`.
         stop: once set, the run finishes its step, saves, and returns.
         tensorboard: keep the metrics as TensorBoard's events too, in the run's folder `tensorboard/`.
+        compile: join the networks' operations by `torch.compile` first, which takes a GPU half a minute and makes
+            it faster (measured in the README). The last digits of the results change.
 
     Returns:
         The trained student as `slicer_lite.load(run_dir)` gives it.
@@ -93,6 +97,8 @@ def pretrain(
         config = config.replace(steps=steps)
     if tensorboard:
         run_folder.need_tensorboard()
+    if compile and choose_device(device).type != "cuda":
+        raise ValueError("compile (--compile) is for CUDA GPUs: leave it out on this device.")
     with distributed.processes(choose_device(device)) as where, memory.explained(config, where):
         with distributed.first_alone():
             chosen = load_clips(clips, progress=progress and distributed.rank() == 0).for_pretraining()
@@ -104,7 +110,7 @@ def pretrain(
         with run_folder.locked(run), _interrupts(stop) as interrupted:
             with distributed.first_alone():
                 run_folder.claim(run, config, chosen)
-                training = Training(config, chosen, run, where)
+                training = Training(config, chosen, run, where, compile)
             training.join()
             training.run(stop, on_step, progress, tensorboard)
             if distributed.any_process(interrupted.is_set()):
@@ -114,10 +120,19 @@ def pretrain(
         return load(run)
 
 
+class Batch(NamedTuple):
+    """What a step reads: which clips, their windows of sound, and what chance decides about their views."""
+
+    clips: Tensor  # (B,) numbers
+    window: Tensor  # (B, 15200) int16
+    second_window: Tensor | None  # likewise, for view 2, with config.two_windows
+    draws: Draws
+
+
 class Training:
     """A run in progress: model, views, optimiser and the step that they are at."""
 
-    def __init__(self, config: Config, clips: Clips, run: Path, device: torch.device):
+    def __init__(self, config: Config, clips: Clips, run: Path, device: torch.device, compile: bool = False):
         self.config, self.clips, self.run_dir, self.device = config, clips, run, device
         with torch.random.fork_rng(devices=[]):  # the caller's random numbers are not disturbed
             torch.manual_seed(generator(config.seed, 0, "weights").initial_seed())
@@ -144,6 +159,14 @@ class Training:
             self.optimizer = self._optimizer()
             load_optimizer_state(self.optimizer, without_prefix("optimizer", state))
         self.waited = 0.0  # seconds spent on waiting for clips
+        self._batch: Batch | None = None  # drawn for the coming step
+        if compile:
+            # For these shapes alone: sizes that may change make slower kernels.
+            self.model.student.compile(dynamic=False)
+            self.model.teacher.compile(dynamic=False)
+        self._work: Callable[[Batch], Any] = self._step
+        if device.type == "cuda" and distributed.size() == 1:  # messages between processes cannot be recorded
+            self._work = Replayed(self._step, device)
         self.snapshot_steps = {round(s) for s in np.geomspace(1, config.steps, SNAPSHOTS)}
 
     def join(self) -> None:
@@ -216,36 +239,25 @@ class Training:
         figures.curves(self.run_dir).savefig(picture, dpi=120)
         write_durably(self.run_dir / "curves.png", picture.getvalue())
 
-    def _inputs(self, order: Tensor, purpose: str) -> Tensor:
-        """Log-mels of random windows of this process's part of a batch: `(B,)` -> `(B / N, 1, 64, 96)`."""
-        starts = random_starts(self.clips, order, generator(self.config.seed, self.step, purpose))
-        mine = distributed.mine(order).numpy(), distributed.mine(starts).numpy()
-        asked = time.perf_counter()
-        waveform = self.clips.windows(*mine).to(self.device)
-        self.waited += time.perf_counter() - asked
-        return self.views.inputs(waveform)
-
     def one_step(self) -> dict[str, float]:
         """Train on one batch. Everything random in it is a function of the seed and the step's number."""
         config = self.config
-        order = clip_order(len(self.clips), config.batch_size, config.seed, self.step)
-        inputs = self._inputs(order, "window")
-        second = self._inputs(order, "second window") if config.two_windows else None
-        view1, view2 = self.views(inputs, config.seed, self.step, second)
-        order = distributed.mine(order)
+        batch = self._batch if self._batch is not None else self._draw(self.step)
         rate = learning_rate(config, self.step)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
         watched = (self.step + 1) % HEALTH_EVERY == 0 or self.step + 1 in (1, config.steps)
-        teacher = copy.deepcopy(self.model.teacher) if watched else self.model.teacher
+        before = copy.deepcopy((self.model.student, self.model.teacher)) if watched else None
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             purpose = f"dropout of process {distributed.rank()}"
             torch.manual_seed(generator(config.seed, self.step, purpose).initial_seed())
-            with autocast(config, self.device):
-                losses, outputs = self.model.step(view1, view2, order.to(self.device))
-        if watched:  # here the student has not moved on yet
-            pace = health.teacher_pace(self.model.student, teacher, self.model.teacher)
-        whole = torch.stack([value.detach() for value in losses.values()])
+            losses, teacher1, teacher2 = self._work(batch)
+        # Until a GPU has done all this, the next batch is drawn.
+        self._batch = self._draw(self.step + 1) if self.step + 1 < config.steps else None
+        whole = torch.stack([*losses.values()])
         distributed.average([whole])
         parts = dict(zip(losses, whole.tolist(), strict=True))
         if not math.isfinite(parts["total"]):
@@ -253,16 +265,47 @@ class Training:
                 f"Step {self.step + 1}: {', '.join(f'{name} = {value}' for name, value in parts.items())}. "
                 + self._last_good()
             )
+        self.step += 1
+        metrics = {"step": self.step, **parts, "learning_rate": rate}
+        if before is not None:
+            pace = health.teacher_pace(*before, self.model.teacher)
+            metrics |= {**self._health(teacher1, teacher2), "teacher_pace": pace}
+        return metrics
+
+    def _draw(self, step: int) -> Batch:
+        """This process's part of a step's batch."""
+        config = self.config
+        order = clip_order(len(self.clips), config.batch_size, config.seed, step)
+        first = self._windows(order, step, "window")
+        second = self._windows(order, step, "second window") if config.two_windows else None
+        draws = self.views.draw(config.batch_size, config.seed, step)
+        return Batch(distributed.mine(order), first, second, draws)
+
+    def _windows(self, order: Tensor, step: int, purpose: str) -> Tensor:
+        starts = random_starts(self.clips, order, generator(self.config.seed, step, purpose))
+        asked = time.perf_counter()
+        waveform = self.clips.windows(distributed.mine(order).numpy(), distributed.mine(starts).numpy())
+        self.waited += time.perf_counter() - asked
+        return waveform
+
+    def _step(self, batch: Batch) -> tuple[dict[str, Tensor], Any, Any]:
+        """The arithmetic of a step: its losses, and what the teacher said of both views.
+
+        All of it is work for the device that does not depend on what the numbers are, so that it can be replayed.
+        """
+        inputs = self.views.inputs(batch.window.to(self.device))
+        second = None
+        if batch.second_window is not None:
+            second = self.views.inputs(batch.second_window.to(self.device))
+        view1, view2 = self.views.drawn(inputs, batch.draws, second)
+        with autocast(self.config, self.device):
+            losses, (_, _, teacher1, teacher2) = self.model.step(view1, view2, batch.clips.to(self.device))
         losses["total"].backward()
         gradients = [weight.grad for weight in self.model.parameters() if weight.grad is not None]
         distributed.average([*gradients, *running_statistics(self.model.student)])
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.step += 1
-        metrics = {"step": self.step, **parts, "learning_rate": rate}
-        if watched:
-            metrics |= {**self._health(*outputs[2:]), "teacher_pace": pace}
-        return metrics
+        return {name: loss.detach() for name, loss in losses.items()}, teacher1, teacher2
 
     def save(self) -> None:
         """Write a checkpoint: everything that the rest of the run depends on.
@@ -287,7 +330,7 @@ class Training:
         return {
             **clusters,
             "rank": health.rank_me(embedding),
-            "largest_rank": float(min(embedding.shape)),
+            "largest_rank": float(min(*embedding.shape, health.RANKED)),
             "alignment": health.alignment(key1, key2),
             "uniformity": health.uniformity(key1),
             "drift": health.drift(self.model.student, self.model.teacher),
@@ -305,13 +348,14 @@ class Training:
     def _optimizer(self) -> torch.optim.Optimizer:
         config = self.config
         weights = [weight for weight in self.model.parameters() if weight.requires_grad]  # not the teacher's
+        # On a GPU a tensor, so that it can change from one replay of the step to the next.
+        on_gpu = self.device.type == "cuda"
+        rate: Any = torch.tensor(config.learning_rate, device=self.device) if on_gpu else config.learning_rate
         if config.optimizer == "adamw":
             return torch.optim.AdamW(
-                weights, config.learning_rate, weight_decay=config.weight_decay, fused=True
+                weights, rate, weight_decay=config.weight_decay, fused=True, capturable=on_gpu
             )
-        return torch.optim.SGD(
-            weights, config.learning_rate, config.momentum, weight_decay=config.weight_decay, fused=True
-        )
+        return torch.optim.SGD(weights, rate, config.momentum, weight_decay=config.weight_decay, fused=True)
 
     def _snapshot(self) -> None:
         folder = self.run_dir / "snapshots"

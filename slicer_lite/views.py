@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +17,15 @@ from slicer_lite.store import Clips
 
 _MEASURED = 20_000  # clips at most from which mean and deviation are computed [ours]
 _CLUSTERED = 0.05, 2000  # share of the clips, and least number, that k-means clusters [R][ours]
+
+
+class Draws(NamedTuple):
+    """What chance decides about two views of B clips."""
+
+    mixing1: Tensor  # (B, 2) from U[0, 1): partner and ratio
+    boxes1: Tensor  # (B, 4) of the crop
+    mixing2: Tensor
+    boxes2: Tensor
 
 
 class TwoViews(nn.Module):
@@ -52,7 +63,15 @@ class TwoViews(nn.Module):
             waveform = waveform.float() / 32768
         return (self.logmel(waveform) - self.mean) / self.deviation
 
-    @torch.no_grad()
+    def draw(self, count: int, seed: int, step: int) -> Draws:
+        """What chance decides about the two views of a step's `count` clips (of all processes), on the CPU."""
+        drawn = []
+        for name in ("view 1", "view 2"):
+            draws = generator(seed, step, name)
+            mixing = distributed.mine(torch.rand(count, 2, generator=draws))
+            drawn += [mixing, distributed.mine(self.crop.boxes(count, draws))]
+        return Draws(*drawn)
+
     def forward(
         self, inputs: Tensor, seed: int, step: int, second: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
@@ -64,17 +83,20 @@ class TwoViews(nn.Module):
             second: inputs for view 2, `(B, 1, F, T)`, where it is of another window of the clips
                 (`config.two_windows`); the first windows enter the memory.
         """
-        views = []
-        whole = len(inputs) * distributed.size()  # each process draws for all and takes its part
-        for name, lms in (("view 1", inputs), ("view 2", inputs if second is None else second)):
-            draws = generator(seed, step, name)
-            mixing = distributed.mine(torch.rand(whole, 2, generator=draws))
-            boxes = distributed.mine(self.crop.boxes(whole, draws))
-            mixed = self.mixer(lms, draws=mixing) if self.mixer is not None else lms
-            views.append(self.crop.apply(mixed, boxes))
+        return self.drawn(inputs, self.draw(len(inputs) * distributed.size(), seed, step), second)
+
+    @torch.no_grad()
+    def drawn(self, inputs: Tensor, draws: Draws, second: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """`forward` with draws that are made already."""
+        view1 = self._view(inputs, draws.mixing1, draws.boxes1)
+        view2 = self._view(inputs if second is None else second, draws.mixing2, draws.boxes2)
         if self.mixer is not None:
             self.mixer.push(distributed.gather(inputs))
-        return views[0], views[1]
+        return view1, view2
+
+    def _view(self, inputs: Tensor, mixing: Tensor, boxes: Tensor) -> Tensor:
+        mixed = self.mixer(inputs, draws=mixing) if self.mixer is not None else inputs
+        return self.crop.apply(mixed, boxes)
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import slicer_lite as sl
+from slicer_lite import train
 from slicer_lite.run_folder import read_metrics
 from slicer_lite.slicer import SLICER
 from slicer_lite.views import TwoViews
@@ -62,3 +63,55 @@ def test_a_stopped_run_goes_on(gpu, minute, tones, tmp_path):
     sl.pretrain(minute, clips, tmp_path / "whole", **settings)
     losses = [[m["total"] for m in read_metrics(tmp_path / name)] for name in ("stopped", "whole")]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"dropout": 0.3},
+        {"optimizer": "sgd", "two_windows": True},
+        {"method": "delores_m"},
+        {"mixing": "none"},
+    ],
+    ids=str,
+)
+def test_a_replayed_step_is_the_step_itself(gpu, minute, tones, tmp_path, monkeypatch, changes):
+    if gpu.type != "cuda":
+        pytest.skip("only CUDA can replay")
+    config, clips = minute.replace(**changes), sl.load_clips(tones, progress=False)
+    replayed = _losses(config, clips, tmp_path / "replayed", gpu)
+    monkeypatch.setattr(train, "Replayed", lambda work, device: work)
+    assert replayed == pytest.approx(_losses(config, clips, tmp_path / "plain", gpu), rel=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+def test_a_compiled_step_is_the_step_itself(gpu, minute, tones, tmp_path):
+    if gpu.type != "cuda":
+        pytest.skip("only CUDA networks are compiled")
+    clips = sl.load_clips(tones, progress=False)
+    plain, compiled = (
+        _losses(minute, clips, tmp_path / str(compile), gpu, compile=compile) for compile in (False, True)
+    )
+    assert compiled == pytest.approx(plain, rel=1e-3)
+
+
+def _losses(config, clips, folder, gpu, **how):
+    sl.pretrain(config, clips, folder, device=gpu.type, progress=False, **how)
+    return [m["total"] for m in read_metrics(folder)]
+
+
+def test_first_block_is_that_of_the_cpu(gpu):
+    here = sl.Encoder(channels=8, dim=16)
+    there = sl.Encoder(channels=8, dim=16).to(gpu)
+    there.load_state_dict(here.state_dict())
+    lms = torch.randn(4, 1, 64, 96)
+    for _ in range(2):  # the second time in evaluation mode, with the statistics of the first
+        blocks = [here.blocks(lms)[0], there.blocks(lms.to(gpu))[0]]
+        torch.testing.assert_close(blocks[1].cpu(), blocks[0], rtol=1e-4, atol=1e-4)
+        gradients = [
+            torch.autograd.grad(y.square().sum(), list(encoder.features[0].parameters()))
+            for y, encoder in zip(blocks, (here, there), strict=True)
+        ]
+        for ours, theirs in zip(*gradients, strict=True):
+            torch.testing.assert_close(theirs.cpu(), ours, rtol=1e-3, atol=1e-2)
+        here.eval(), there.eval()

@@ -17,6 +17,8 @@ def results(name):
 @pytest.fixture(scope="module")
 def quoted():
     light, world, learning = (results(f"{name}.json") for name in ("first_light", "sound_world", "learning"))
+    gpu = results("gpu.json")["rate"]["batch 512"]
+    minutes = gpu["minutes for 250,000 clips, 50 epochs"]
     ends = [f"{100 * seed['average']['slicer']:.1f} %" for seed in learning["seeds"]]
     beside = learning["baselines"]
     seeds = [seed["average"] for seed in light["seeds"]]
@@ -26,6 +28,7 @@ def quoted():
         f"average {mean['slicer']:.1f} % (three seeds: {', '.join(trained)}), beside "
         f"{mean['untrained encoder']:.1f} % for the same encoder untrained, "
         f"{mean['mel mean + deviation']:.1f} % for mel statistics and {mean['majority class']:.1f} %",
+        f"then {minutes:.1f} minutes of steps, at {gpu['clips a second']['median']:,.0f} clips a second",
         f"800 steps, 24 minutes each on one core, end at {ends[0]}, {ends[1]} and {ends[2]}, beside "
         f"{100 * beside['untrained encoder']:.1f} % and {100 * beside['mel mean + deviation']:.1f} %",
         f"mel statistics average {world['accuracy']['mean_spectrum']['average']:.0f} % over its eight tasks, "
@@ -56,10 +59,14 @@ def test_readme_names_every_file_of_the_package():
 def test_the_scaling_tables_follow_from_the_measured_rates():
     page = (ROOT / "docs" / "scaling.md").read_text()
     step = results("speed.json")["step"]
+    ways = {name.partition(",")[0]: found for name, found in results("gpu.json")["ways"].items()}
     for preset in ("tiny", "small", "paper"):
         rate = step[preset]["step, clips a second"]["median"]
         hours = [clips / rate / 3600 for clips in (250e3, 2e6, 100e6)]
-        assert f"| {preset} | {rate:.0f} | {hours[0]:.1f} | {hours[1]:.1f} | {hours[2]:.0f} | |" in page
+        on_gpu = max(ways[preset][way]["median"] for way in ("replayed", "replayed, compiled"))
+        there = [clips / on_gpu / 3600 for clips in (250e3, 2e6, 100e6)]
+        row = f"| {preset} | {rate:.0f} | {hours[0]:.1f} | {hours[1]:.1f} | {hours[2]:.0f} "
+        assert row + f"| {on_gpu:,.0f} | {there[0]:.3f} | {there[1]:.2f} | {there[2]:.1f} |" in page
     decoding = [
         results("speed.json")["store"][f"FLAC at {rate} Hz, times real time"]["median"]
         for rate in (16000, 44100)

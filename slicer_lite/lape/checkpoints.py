@@ -36,11 +36,15 @@ def to_lape(pretrained: Pretrained) -> dict[str, Tensor]:
     """The student's weights under LAPE's names: `encoder_q.encoder.features_1.0.weight` and so on.
 
     Raises:
-        ValueError: it was trained by another method than SLICER.
+        ValueError: it was trained by another method than SLICER, or with an instance head of two layers.
     """
     if pretrained.config.method != "slicer":
         raise ValueError(
             f"method = {pretrained.config.method!r}: only SLICER's networks have names in LAPE here."
+        )
+    if pretrained.config.projection_layers != 1:
+        raise ValueError(
+            "projection_layers = 2: LAPE's instance head is one layer. Its encoder alone can be saved."
         )
     named = {}
     for ours, value in pretrained.network.state_dict().items():

@@ -1,8 +1,9 @@
 """Settings against each other: is one better, or is it chance?
 
 A *result* is what probes say of one pre-training run, a mapping as `benchmarks/choose.py` stores it: `name` of the
-setting, `seed`, `config` (all of its settings), and `folds`: for each task the accuracy of each fold. The folds are
-the same for all, so that results are compared fold by fold: what makes a fold hard for all of them cancels.
+setting, `seed`, `config` (all of its settings), `share` (of the clips, that it was trained on; 1 if it is missing) and
+`folds`: for each task the accuracy of each fold. The folds are the same for all, so that results are compared fold by
+fold: what makes a fold hard for all of them cancels.
 """
 
 from __future__ import annotations
@@ -113,7 +114,8 @@ def families(results: Sequence[Result]) -> dict[str, dict[str, str]]:
 
 
 def _setting(result: Result) -> dict[str, Any]:
-    return {name: value for name, value in result["config"].items() if name != "seed"}
+    settings = {name: value for name, value in result["config"].items() if name != "seed"}
+    return {**settings, "share of the clips": result.get("share", 1.0)}
 
 
 def _one_change(base: Mapping[str, Any], other: Mapping[str, Any]) -> str:
