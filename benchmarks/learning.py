@@ -1,6 +1,6 @@
 """How what is learnt grows along a run, and what it is worth with few labels. Writes results/learning.json.
 
-    python benchmarks/learning.py --data FOLDER --preset tiny [--seeds 3] [--runs FOLDER]
+    python benchmarks/learning.py --data FOLDER --preset tiny [--seeds 3] [--runs FOLDER] [--device cuda --compile]
 
 For each seed the preset is pre-trained on the clips that no task tests on, labels unused. Then, on the test split,
 the snapshots along the run are probed, and the last state and two baselines with 5, 10, 20 and all labels a class. It
@@ -28,6 +28,8 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--preset", default="tiny")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--runs", type=Path, default=Path("runs/choose"))
     arguments = parser.parse_args()
     clips = sl.load_clips(arguments.data)
@@ -35,7 +37,9 @@ def main() -> None:
     curves, labels, seeds = [], [], []
     for seed in range(arguments.seeds):
         run = arguments.runs / f"{arguments.preset}-{seed}"
-        trained = sl.pretrain(config.replace(seed=seed), clips, run, device="cpu")
+        trained = sl.pretrain(
+            config.replace(seed=seed), clips, run, device=arguments.device, compile=arguments.compile
+        )
         given = lape.features(trained, clips, seed)
         results = lape.evaluate(trained, clips, seed, given=given)
         print(as_text(results))
@@ -60,9 +64,13 @@ def main() -> None:
         "labels": pd.concat(labels).to_dict("records"),
         "machine": machine(),
     }
-    write_json(RESULTS, found)
-    figures.learning(found).savefig(FIGURE)
-    print(f"averages: {(100 * averages).round(1).to_dict()}; all in {RESULTS}")
+    if arguments.preset == "tiny":
+        path = RESULTS
+        figures.learning(found).savefig(FIGURE)
+    else:
+        path = RESULTS.with_stem(f"{RESULTS.stem}_{arguments.preset}")
+    write_json(path, found)
+    print(f"averages: {(100 * averages).round(1).to_dict()}; all in {path}")
 
 
 if __name__ == "__main__":

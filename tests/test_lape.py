@@ -4,11 +4,13 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 import slicer_lite as sl
 from slicer_lite import lape
-from slicer_lite.lape.probe import counted
+from slicer_lite.lape.probe import _splits, counted
 from slicer_lite.lape.report import MAJORITY, MEL, TRAINED, UNTRAINED, as_text
 
 
@@ -186,3 +188,14 @@ def test_nothing_to_probe_is_said(tones, results):
     model = sl.Pretrained(None, None, sl.preset("tiny"), 0)
     with pytest.raises(ValueError, match="No task can be probed"):
         lape.evaluate(model, sl.load_clips(tones, progress=False).for_pretraining())
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5)), min_size=2, max_size=30), st.integers(2, 5))
+def test_whatever_the_groups_something_can_be_held_out(clips, folds):
+    labels, groups = (np.array(values).astype(str) for values in zip(*clips, strict=True))
+    assume(np.unique(labels, return_counts=True)[1].max() > 1)
+    found = _splits(np.zeros((len(labels), 1)), labels, groups, folds, 0)
+    assert 1 <= len(found) <= folds
+    for fit, held in found:
+        assert len(fit) and len(held)
+        assert not set(fit) & set(held)

@@ -13,6 +13,7 @@ import slicer_lite as sl
 from slicer_lite.cli import main
 from slicer_lite.embed import mel_statistics, set_statistics
 from slicer_lite.lape import cache, linear, supervised
+from slicer_lite.lape import probe as probes
 from slicer_lite.lape.cache import Features, data_hash, weights_hash, window_features
 from slicer_lite.lape.checkpoints import load_audiontt
 from slicer_lite.lape.linear import LinearLayer, Windows
@@ -125,13 +126,36 @@ def test_the_test_split_plays_no_part_in_the_choice(splits):
     assert quick_probe(found.of_clips(), rows).strength == quick_probe(found.of_clips(), other).strength
 
 
-def test_the_validation_split_chooses_the_window_probes_strength():
-    # Train labels are noise. Under the validation labels that agree with it, trust is best; else distrust.
-    found, rows = windowed({"train": 40, "validation": 40, "test": 8}, spread=0.1, windows=1)
-    wrong, held = rows.copy(), rows["split"] == "validation"
-    wrong.loc[held, "label"] = np.roll(rows["label"][held], 1)
-    assert window_probe(found, rows).strength > 0.01
-    assert window_probe(found, wrong).strength == 1e-4
+@pytest.mark.parametrize("strength", STRENGTHS)
+def test_the_validation_split_chooses_the_window_probes_strength(strength):
+    # Validation labels that a layer of this strength would give, and no stronger one would.
+    found, rows = windowed({"train": 40, "validation": 400, "test": 8}, spread=20, windows=1)
+    train, held = (np.flatnonzero(rows["split"] == split) for split in ("train", "validation"))
+    names, y = np.unique(rows["label"].iloc[train].to_numpy(str), return_inverse=True)
+    windows = Windows(found.windows, train, CPU)
+    layer = LinearLayer(4, found.windows.shape[1])
+    for weaker in STRENGTHS:  # warm, as the probe goes
+        if weaker <= strength:
+            layer.fit(windows, y, weaker)
+    scores = layer.scores(Windows(found.windows, held, CPU, windows))
+    rows.loc[held, "label"] = names[scores.argmax(1)]
+    assert window_probe(found, rows).strength == strength
+
+
+def test_without_a_validation_split_whole_groups_are_held_out(monkeypatch):
+    found, rows = windowed({"train": 80, "test": 8})
+    rows["group"] = [f"g{n // 4}" for n in range(len(rows))]
+    seen = []
+    real = probes._window_strength
+    monkeypatch.setattr(
+        probes, "_window_strength", lambda f, splits, *a: seen.extend(splits) or real(f, splits, *a)
+    )
+    window_probe(found, rows)
+    assert len(seen) == 4
+    assert sorted(clip for _, held in seen for clip in held["clip"]) == list(range(80))
+    for fit, held in seen:
+        assert not set(fit["group"]) & set(held["group"])
+        assert set(fit["split"]) == {"train"} == set(held["split"])
 
 
 @pytest.mark.parametrize("strength", STRENGTHS)

@@ -1,7 +1,7 @@
 """Settings against each other: is one better, or is it chance?
 
 A *result* is what probes say of one pre-training run, a mapping as `benchmarks/choose.py` stores it: `name` of the
-setting, `seed`, `config` (all of its settings), `share` (of the clips, that it was trained on; 1 if it is missing) and
+setting, `seed`, `config` (all of its settings), `share` (of the clips, that it was trained on; 1 if missing) and
 `folds`: for each task the accuracy of each fold. The folds are the same for all, so that results are compared fold by
 fold: what makes a fold hard for all of them cancels.
 """
