@@ -441,6 +441,12 @@ def test_devices_that_are_not_there(tones, tmp_path, minute, device, message):
         sl.pretrain(minute, tones, tmp_path / "run", device=device, progress=False)
 
 
+def test_only_networks_on_a_gpu_are_compiled(tones, tmp_path, minute):
+    with pytest.raises(ValueError, match="for CUDA GPUs: leave it out"):
+        sl.pretrain(minute, tones, tmp_path / "run", device="cpu", progress=False, compile=True)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_test_split_only_leaves_nothing_to_train_on(tmp_path, minute):
     with_good(tmp_path)
     (tmp_path / "list.csv").write_text("path,label,split\ngood.wav,x,test\n")

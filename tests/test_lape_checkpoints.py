@@ -134,3 +134,9 @@ def test_other_checkpoints_are_refused(pretrained, tmp_path):
     state["encoder_q.instance_projector.weight"] = torch.zeros(12, 5)
     with pytest.raises(ValueError, match="do not fit the encoder"):
         from_lape(state)
+
+
+def test_a_head_that_lape_does_not_have_is_refused(minute):
+    config = minute.replace(projection_layers=2)
+    with pytest.raises(ValueError, match="LAPE's instance head is one layer"):
+        to_lape(Pretrained(Network(config), None, config, 0))

@@ -142,3 +142,13 @@ def test_evaluation_changes_nothing(model):
     before = {k: v.clone() for k, v in model.state_dict().items()}
     model.loss(*views(), torch.arange(8))
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_an_instance_head_of_two_layers(minute):
+    config = minute.replace(projection_layers=2)
+    model = SLICER(config)
+    hidden = model.student.instance_head[0](torch.ones(1, config.dim)).clamp(min=0)
+    expected = torch.nn.functional.normalize(model.student.instance_head[2](hidden), dim=1)
+    torch.testing.assert_close(model.student.key(torch.ones(1, config.dim)), expected)
+    with pytest.raises(ValueError, match="must be 1 or 2"):
+        minute.replace(projection_layers=3)
