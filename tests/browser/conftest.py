@@ -88,6 +88,13 @@ def browser(tmp_path_factory):
         found.close()
 
 
+@pytest.fixture(autouse=True)
+def not_forever():
+    """A browser that has stopped answering fails a test, instead of holding up all of them."""
+    with chromium.ended_after(900, chromium.processes):
+        yield
+
+
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory):
     """A JupyterLab server on a free port, with settings of its own: its address, token and folder."""
