@@ -1,6 +1,5 @@
 """The harness itself: a notebook runs in JupyterLab, and what must not happen is noticed."""
 
-import chromium
 import pytest
 
 
@@ -19,15 +18,3 @@ def test_console_errors_and_foreign_requests_are_noticed(open_notebook):
     assert notebook.foreign == ["http://127.0.0.2:9/"]
     notebook.errors.clear()
     notebook.foreign.clear()
-
-
-def test_a_browser_that_never_answers_is_ended(browser):
-    before = chromium.processes()
-    other = browser.browser_type.launch(executable_path=chromium.find(), headless=True, args=["--no-sandbox"])
-    page = other.new_page()
-    with (
-        chromium.ended_after(2, lambda: chromium.processes() - before),
-        pytest.raises(Exception, match="closed"),
-    ):
-        page.evaluate("new Promise(() => {})")
-    assert browser.is_connected()
