@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from slicer_lite.encoder import Encoder
+from slicer_lite.encoder import Encoder, _pooled_product
 
 
 @pytest.fixture
@@ -96,3 +96,17 @@ def test_first_block_equals_its_layers_one_after_the_other(training):
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-7, atol=1e-9)
     for ours, theirs in zip(block.buffers(), plain.buffers(), strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+def test_the_gpus_first_block_is_convolution_and_pooling():
+    lms, filters, shift = torch.randn(3, 1, 64, 96), torch.randn(8, 1, 3, 3), torch.randn(8)
+    gradients = []
+    for block in (
+        _pooled_product,
+        lambda x, w, b: torch.nn.functional.max_pool2d(torch.nn.functional.conv2d(x, w, b, padding=1), 2),
+    ):
+        w, b = filters.clone().requires_grad_(), shift.clone().requires_grad_()
+        out = block(lms, w, b)
+        gradients.append((out, *torch.autograd.grad(out.square().sum(), (w, b))))
+    for fast, plain in zip(*gradients, strict=True):
+        torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-4)
