@@ -18,3 +18,20 @@ def test_console_errors_and_foreign_requests_are_noticed(open_notebook):
     assert notebook.foreign == ["http://127.0.0.2:9/"]
     notebook.errors.clear()
     notebook.foreign.clear()
+
+
+def test_a_kernel_that_falls_silent_is_restarted_once(open_notebook):
+    cell = (
+        "import time, pathlib\nif not pathlib.Path('once').exists():\n    pathlib.Path('once').touch()\n    "
+    )
+    notebook = open_notebook(cell + "time.sleep(600)", "print(6 * 7)")
+    notebook.run_all(10)
+    assert "42" in notebook.printed()
+
+
+def test_a_kernel_that_stays_silent_is_an_error_that_says_where(open_notebook):
+    notebook = open_notebook("print(6 * 7)", "import time\ntime.sleep(600)")
+    with pytest.raises(
+        AssertionError, match=r"did not end in 5 s.*'busy'.*\['idle', 1\], \['running', None\]"
+    ):
+        notebook.run_all(5)
