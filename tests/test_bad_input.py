@@ -464,6 +464,6 @@ def test_a_folder_with_other_things_is_no_run_folder(tones, tmp_path, minute):
 def test_a_run_with_other_settings_is_refused_and_stays(tones, tmp_path, minute):
     sl.pretrain(minute, tones, tmp_path / "run", steps=2, progress=False)
     weights = (tmp_path / "run" / "weights.safetensors").read_bytes()
-    with pytest.raises(ValueError, match="holds another run \\(temperature: 0.1 there, 0.2 here\\)"):
+    with pytest.raises(ValueError, match="holds another run \\(temperature: 0.05 there, 0.2 here\\)"):
         sl.pretrain(minute.replace(temperature=0.2), tones, tmp_path / "run", steps=2, progress=False)
     assert (tmp_path / "run" / "weights.safetensors").read_bytes() == weights

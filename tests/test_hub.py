@@ -62,7 +62,7 @@ def test_the_card(pretrained, tmp_path):
     assert {"audio", "self-supervised-learning", "model_hub_mixin"} <= set(card.data.tags)
     for text in (
         "1,234 steps of 256 clips", "one embedding of 16 numbers", "The sound world, 3,200 clips.",
-        "mean (-6.50)", "| `temperature` | 0.1 |", "https://arxiv.org/abs/2211.01519",
+        "mean (-6.50)", "| `temperature` | 0.05 |", "https://arxiv.org/abs/2211.01519",
         "method `slicer`", "Not stated. `slicer-lite probe`",
     ):  # fmt: skip
         assert text in " ".join(card.content.split()), text

@@ -12,7 +12,7 @@ const PANELS = [
   },
   { title: "embedding rank (dimensions)", lines: [["rank", "RankMe"]], low: 0 },
 ];
-const [WIDTH, HEIGHT, LEFT, TOP, BOTTOM] = [280, 150, 40, 8, 18]; // of a panel, in its own units
+const [WIDTH, HEIGHT, LEFT, TOP, BOTTOM] = [280, 150, 46, 8, 18]; // of a panel, in its own units
 
 function svg(tag, attributes = {}) {
   const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
@@ -20,8 +20,11 @@ function svg(tag, attributes = {}) {
   return made;
 }
 
-function brief(value) {
-  return Math.abs(value) >= 100 ? value.toFixed(0) : value.toPrecision(3);
+/** Three digits, and more where a curve's ends, `span` apart, would look the same otherwise. */
+function brief(value, span = 0) {
+  const power = (x) => Math.floor(Math.log10(Math.abs(x) || 1));
+  const decimals = Math.max(0, 2 - power(value), span && 1 - power(span));
+  return value.toFixed(Math.min(decimals, 6));
 }
 
 /** One diagram: its figure element, hidden while it is empty, and a function that draws points into it. */
@@ -55,8 +58,8 @@ function makePanel({ title, lines, low, high }) {
     const top = high ?? values.reduce((a, b) => Math.max(a, b), -Infinity);
     figure.hidden = !values.length;
     if (figure.hidden) return;
-    upper.textContent = brief(top);
-    lower.textContent = brief(bottom);
+    upper.textContent = brief(top, top - bottom);
+    lower.textContent = brief(bottom, top - bottom);
     for (const { name, text, path, legend, points: mine } of curves) {
       if (!mine.length) continue;
       const place = (point) => {

@@ -74,6 +74,11 @@ def test_what_went_wrong_is_said_in_the_dashboard(open_notebook):
     assert sign(early.locator(".slicer-health li")) == '"… "'
     assert sign(poor.locator(".slicer-health li").first) == '"⚠ "'
     expect(poor.locator("[data-name=rank]")).to_have_text(re.compile(r"RankMe \d"))
+    ends = poor.locator("figure:visible svg").evaluate_all(
+        "all => all.map(one => [...one.querySelectorAll('text')].slice(0, 2).map(text => text.textContent))"
+    )
+    assert len(ends) == 4
+    assert all(float(upper) > float(lower) for upper, lower in ends)  # also where a curve moves by a thousandth
     for width, rows in ((880, [2, 2]), (1100, [4])):  # JupyterLab's column of cells is 880 pixels wide
         poor.evaluate("(root, width) => { root.style.width = `${width}px` }", width)
         tops = poor.locator("figure:visible").evaluate_all("all => all.map(one => one.offsetTop)")
