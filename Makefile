@@ -50,6 +50,7 @@ setup: .venv/ready
 .venv/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 		{ echo "slicer-lite needs Python 3.11 to 3.13, and $(PYTHON) is $$($(PYTHON) --version 2>&1): make PYTHON=python3.12 …"; exit 1; }
+	@echo "Setting up .venv: some minutes, and about 7 GB."
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[notebooks,test]'
 	# JupyterLab would ask whether to fetch news from its makers.

@@ -65,14 +65,14 @@ class Config:
     teacher_momentum: float = 0.999  # of the exponential moving average [M][R]
 
     # Optimisation
-    optimizer: Literal["sgd", "adamw"] = "sgd"  # [R]
-    learning_rate: float = 3e-4  # peak [R]
+    optimizer: Literal["sgd", "adamw"] = "sgd"  # released: sgd [R]
+    learning_rate: float = 3e-4  # peak; released: 3e-4 [R]
     momentum: float = 0.9  # of SGD [R]
-    weight_decay: float = 1e-4  # [R]
-    warmup: float = 0.0  # share of the steps in which the learning rate rises from zero [R]: none
-    schedule: Literal["constant", "cosine"] = "constant"  # after the warm-up [R]: constant
-    batch_size: int = 512  # clips; 4 devices x 128 [R]
-    steps: int = 24_400  # 50 passes over about 250,000 clips [R]
+    weight_decay: float = 1e-4  # released: 1e-4 [R]
+    warmup: float = 0.0  # share of the steps in which the learning rate rises from zero; released: none [R]
+    schedule: Literal["constant", "cosine"] = "constant"  # after the warm-up; released: constant [R]
+    batch_size: int = 512  # clips a step; released: 4 devices x 128 [R]
+    steps: int = 24_400  # of the optimiser; released: 50 passes over about 250,000 clips [R]
     seed: int = 0
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where the device computes in it [ours]
 

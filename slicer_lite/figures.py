@@ -36,18 +36,15 @@ def curves(run_dir: str | Path) -> Figure:
         if any(part in line for line in lines[:1])
     ]
     for part, colour in zip(parts, COLOURS, strict=False):
-        losses.plot(step, [line[part] for line in lines], color=colour, label=part, linewidth=1)
+        label = "negative entropy" if part == "entropy" else part
+        losses.plot(step, [line[part] for line in lines], color=colour, label=label, linewidth=1)
     losses.set(title="losses", ylabel="loss (nats)")
     watched = [line for line in lines if "rank" in line]
     step = [line["step"] for line in watched]
-    shares = [
-        n
-        for n in ("clusters_used", "cluster_entropy", "confidence")
-        if any(n in line for line in watched[:1])
-    ]
+    names = {"clusters_used": "in use", "cluster_entropy": "entropy", "confidence": "confidence"}
+    shares = [name for name in names if any(name in line for line in watched[:1])]
     for name, colour in zip(shares, COLOURS, strict=False):
-        label = name.replace("_", " ")
-        clusters.plot(step, [line[name] for line in watched], ".-", color=colour, label=label)
+        clusters.plot(step, [line[name] for line in watched], ".-", color=colour, label=names[name])
     clusters.set(title="clusters", ylabel="share", ylim=(0, 1.05))
     if not shares:  # a method without clusters
         clusters.remove()

@@ -116,7 +116,7 @@ def diagnose(health: Mapping[str, float]) -> list[str]:
             f"{health['cluster_entropy']:.0%} of the largest. Raise entropy_weight, or lower learning_rate."
         )
     rank, largest = health.get("rank"), health.get("largest_rank")
-    if rank is not None and largest and rank < max(_LOW_RANK * largest, _FEW_DIMENSIONS):
+    if rank is not None and largest and rank < max(_LOW_RANK * largest, min(_FEW_DIMENSIONS, largest / 2)):
         said.append(
             f"Dimensional collapse: the embeddings fill about {rank:.0f} of {largest:.0f} dimensions. "
             "Lower learning_rate, or raise instance_weight."
@@ -124,7 +124,7 @@ def diagnose(health: Mapping[str, float]) -> list[str]:
     if health.get("drift", 0.0) > _DRIFT:
         said.append(
             f"The teacher has lost the student: their weights differ by {health['drift']:.0%} of the student's "
-            "size. Lower learning_rate or teacher_momentum."
+            "size. Lower learning_rate, weight_decay or teacher_momentum."
         )
     if health.get("teacher_pace", 1.0) < _STILL:
         said.append(

@@ -24,17 +24,23 @@ def quoted():
         " % and ".join(f"{100 * s[name]:.1f}" for s in small) for name in ("slicer", "untrained encoder")
     )
     ends = [f"{100 * seed['average']['slicer']:.1f} %" for seed in learning["seeds"]]
-    beside = learning["baselines"]
+    beside, plan = learning["baselines"], learning["config"]
+    rate = results("speed.json")["step"]["tiny"]["step, clips a second"]["median"]
+    tiny_minutes = plan["steps"] * plan["batch_size"] / rate / 60
     seeds = [seed["average"] for seed in light["seeds"]]
     mean = {name: 100 * np.mean([seed[name] for seed in seeds]) for name in seeds[0]}
     trained = [f"{100 * seed['slicer']:.1f}" for seed in seeds]
+    inside = {name: 100 * value for name, value in light["gain_inside_the_train_split"].items()}
     return [
         f"average {mean['slicer']:.1f} % (three seeds: {', '.join(trained)}), beside "
         f"{mean['untrained encoder']:.1f} % for the same encoder untrained, "
         f"{mean['mel mean + deviation']:.1f} % for mel statistics and {mean['majority class']:.1f} %",
         f"then {minutes:.1f} minutes of steps, at {gpu['clips a second']['median']:,.0f} clips a second",
         f"ends at {grown} % (two seeds; untrained {before} %)",
-        f"800 steps, 24 minutes each on one core, end at {ends[0]}, {ends[1]} and {ends[2]}, beside "
+        "Inside the train split, where there are more clips to tell by, the gain is "
+        f"{inside['difference']:.1f} points ({inside['low']:.1f} to {inside['high']:.1f})",
+        f"The preset's {plan['steps']:,} steps, {tiny_minutes:.0f} minutes of two idle cores, end at "
+        f"{ends[0]}, {ends[1]} and {ends[2]}, beside "
         f"{100 * beside['untrained encoder']:.1f} % and {100 * beside['mel mean + deviation']:.1f} %",
         f"mel statistics average {world['accuracy']['mean_spectrum']['average']:.0f} % over its eight tasks, "
         f"a supervised encoder {world['accuracy']['supervised']['average']:.0f} %",

@@ -78,7 +78,8 @@ def test_what_went_wrong_is_said_in_the_dashboard(open_notebook):
         "all => all.map(one => [...one.querySelectorAll('text')].slice(0, 2).map(text => text.textContent))"
     )
     assert len(ends) == 4
-    assert all(float(upper) > float(lower) for upper, lower in ends)  # also where a curve moves by a thousandth
+    # Also where a curve moves by a thousandth.
+    assert all(float(upper) > float(lower) for upper, lower in ends)
     for width, rows in ((880, [2, 2]), (1100, [4])):  # JupyterLab's column of cells is 880 pixels wide
         poor.evaluate("(root, width) => { root.style.width = `${width}px` }", width)
         tops = poor.locator("figure:visible").evaluate_all("all => all.map(one => one.offsetTop)")
