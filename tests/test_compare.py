@@ -92,7 +92,7 @@ def test_families_differ_in_one_thing():
         result("base", folds, temperature=0.1, dropout=0.3),
         result("momentum", folds, temperature=0.1, dropout=0.3, teacher_momentum=0.9),
         result("queue", folds, temperature=0.1, dropout=0.3, queue=99),
-        result("dry", folds),
+        result("dry", folds, temperature=0.1),
         result("dry, hot", folds, temperature=0.2),
         result("far", folds, temperature=0.3, queue=77),
     ]

@@ -159,3 +159,8 @@ def test_training_says_that_the_loader_has_stalled(varied, little, tmp_path, cap
     assert len(said) == 1
     assert said[0].startswith("step 60: Stalled loader: 100% of the time goes into waiting for clips")
     assert max(line["waiting"] for line in seen[:40]) < 0.5 < seen[-1]["waiting"]
+
+
+def test_a_small_batch_that_fills_what_it_can_is_no_collapse():
+    assert health.diagnose({"rank": 2.9, "largest_rank": 4.0}) == []
+    assert "Dimensional collapse" in health.diagnose({"rank": 1.5, "largest_rank": 4.0})[0]
