@@ -12,7 +12,7 @@ const PANELS = [
   },
   { title: "embedding rank (dimensions)", lines: [["rank", "RankMe"]], low: 0 },
 ];
-const [WIDTH, HEIGHT, LEFT, TOP, BOTTOM] = [280, 150, 46, 8, 18]; // of a panel, in its own units
+const [WIDTH, HEIGHT, LEFT, TOP, BOTTOM] = [280, 150, 50, 8, 18]; // of a panel, in its own units
 
 function svg(tag, attributes = {}) {
   const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
@@ -23,8 +23,8 @@ function svg(tag, attributes = {}) {
 /** Three digits, and more where a curve's ends, `span` apart, would look the same otherwise. */
 function brief(value, span = 0) {
   const power = (x) => Math.floor(Math.log10(Math.abs(x) || 1));
-  const decimals = Math.max(0, 2 - power(value), span && 1 - power(span));
-  return value.toFixed(Math.min(decimals, 6));
+  const decimals = Math.max(0, 2 - power(value), span && -power(span));
+  return value.toFixed(Math.min(decimals, 5));
 }
 
 /** One diagram: its figure element, hidden while it is empty, and a function that draws points into it. */

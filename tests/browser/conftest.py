@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import chromium
@@ -203,15 +203,18 @@ class Notebook:
     def run_all(self, seconds=180):
         """Run All Cells, and wait for the last one; an error in a cell is an error here.
 
-        One notebook in some hundreds never hears the end of a cell. Nobody knows why, and a person would restart
-        the kernel and run the cells again. So does this, once, and says so.
+        One notebook in some hundreds never hears the end of a cell; why is not known. A person would restart the
+        kernel and run the cells again. So does this, once, and prints what the page knew.
         """
+        from playwright.sync_api import Error as PlaywrightError
+
         self.start()
         try:
             self.wait(seconds)
         except UnansweredError as silence:
             print(f"The kernel is restarted: {silence}")
-            self._ask("() => jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+            with suppress(PlaywrightError):  # it may not answer to this either
+                self._ask("() => jupyterapp.shell.currentWidget.sessionContext.shutdown()")
             self._open()
             self.start()
             self.wait(seconds)

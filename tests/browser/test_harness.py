@@ -32,6 +32,6 @@ def test_a_kernel_that_falls_silent_is_restarted_once(open_notebook):
 def test_a_kernel_that_stays_silent_is_an_error_that_says_where(open_notebook):
     notebook = open_notebook("print(6 * 7)", "import time\ntime.sleep(600)")
     with pytest.raises(
-        AssertionError, match=r"did not end in 5 s.*'busy'.*\['idle', 1\], \['running', None\]"
+        AssertionError, match=r"did not end in 10 s.*'busy'.*\['idle', 1\], \['running', None\]"
     ):
-        notebook.run_all(5)
+        notebook.run_all(10)
