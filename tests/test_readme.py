@@ -25,8 +25,8 @@ def quoted():
     )
     ends = [f"{100 * seed['average']['slicer']:.1f} %" for seed in learning["seeds"]]
     beside, plan = learning["baselines"], learning["config"]
-    rate = results("speed.json")["step"]["tiny"]["step, clips a second"]["median"]
-    tiny_minutes = plan["steps"] * plan["batch_size"] / rate / 60
+    rates = results("speed.json")["step"]["tiny"]["step, clips a second"], light["speed"]["clips_per_second"]
+    fast, slow = (plan["steps"] * plan["batch_size"] / rate["median"] / 60 for rate in rates)
     seeds = [seed["average"] for seed in light["seeds"]]
     mean = {name: 100 * np.mean([seed[name] for seed in seeds]) for name in seeds[0]}
     trained = [f"{100 * seed['slicer']:.1f}" for seed in seeds]
@@ -39,7 +39,8 @@ def quoted():
         f"ends at {grown} % (two seeds; untrained {before} %)",
         "Inside the train split, where there are more clips to tell by, the gain is "
         f"{inside['difference']:.1f} points ({inside['low']:.1f} to {inside['high']:.1f})",
-        f"The preset's {plan['steps']:,} steps, {tiny_minutes:.0f} minutes of two idle cores, end at "
+        f"The preset's {plan['steps']:,} steps, {fast:.0f} to {slow:.0f} minutes of two idle cores at the rates "
+        "above, end at "
         f"{ends[0]}, {ends[1]} and {ends[2]}, beside "
         f"{100 * beside['untrained encoder']:.1f} % and {100 * beside['mel mean + deviation']:.1f} %",
         f"mel statistics average {world['accuracy']['mean_spectrum']['average']:.0f} % over its eight tasks, "

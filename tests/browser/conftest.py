@@ -22,6 +22,9 @@ import nbformat
 import numpy as np
 import pytest
 import soundfile
+from playwright.sync_api import Error as PlaywrightError
+from playwright.sync_api import TimeoutError as TooLong
+from playwright.sync_api import sync_playwright
 
 HERE = Path(__file__).parent
 NOTEBOOKS = HERE.parents[1] / "notebooks"
@@ -77,8 +80,6 @@ def browser(tmp_path_factory):
     executable = chromium.find()
     if executable is None:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(chromium.MISSING)
-    from playwright.sync_api import sync_playwright
-
     tone = tmp_path_factory.mktemp("microphone") / "tone.wav"
     soundfile.write(tone, 0.5 * np.sin(2 * np.pi * 440 * np.arange(10 * 48_000) / 48_000), 48_000)
     flags = [*FLAGS, f"--use-file-for-fake-audio-capture={tone}"]
@@ -167,8 +168,6 @@ class Notebook:
 
     def _open(self, tries=3):
         """On a busy machine a kernel's first connection may fail; a person would reload the page."""
-        from playwright.sync_api import TimeoutError as TooLong
-
         for left in reversed(range(tries)):
             self.errors.clear()
             self.page.goto(self.address, wait_until="domcontentloaded")
@@ -206,8 +205,6 @@ class Notebook:
         One notebook in some hundreds never hears the end of a cell; why is not known. A person would restart the
         kernel and run the cells again. So does this, once, and prints what the page knew.
         """
-        from playwright.sync_api import Error as PlaywrightError
-
         self.start()
         try:
             self.wait(seconds)
@@ -228,8 +225,6 @@ class Notebook:
 
     def wait(self, seconds=180):
         """Wait until the cells started last have run."""
-        from playwright.sync_api import TimeoutError as TooLong
-
         try:
             self.page.wait_for_function("window.ran", timeout=1000 * seconds)
         except TooLong:
@@ -244,7 +239,7 @@ class Notebook:
         return self.page.evaluate(
             "() => { const panel = jupyterapp.shell.currentWidget, session = panel.sessionContext;"
             " const kernel = session.session?.kernel; return {"
-            " session: session.connectionStatusMessage ?? session.kernelDisplayStatus,"
+            " session: session.kernelDisplayStatus,"
             " kernel: kernel?.status, connection: kernel?.connectionStatus,"
             " cells: [...panel.content.model.cells].map(cell => cell.type === 'code'"
             " && [cell.executionState, cell.executionCount]),"
