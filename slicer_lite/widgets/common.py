@@ -35,6 +35,10 @@ class Widget(anywidget.AnyWidget):
     def __init__(self, **traits: Any):
         super().__init__(**traits)
         self.on_msg(self._guarded)
+        # ipykernel 7.4 hands a page's messages to the thread from which the widget last sent one. If that is the
+        # main thread, a running cell keeps it busy, and Stop is heard only when the cell has ended. So they stay
+        # with the thread that JupyterLab addressed.
+        self.comm._reply_subshell_for = lambda data, subshell: subshell
 
     def receive(self, message: dict[str, Any], buffers: list[Any]) -> None:
         """Answer a message of the front end. Whatever is raised here is shown in the widget."""

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import chromium
@@ -22,7 +22,6 @@ import nbformat
 import numpy as np
 import pytest
 import soundfile
-from playwright.sync_api import Error as PlaywrightError
 from playwright.sync_api import TimeoutError as TooLong
 from playwright.sync_api import sync_playwright
 
@@ -63,6 +62,8 @@ LAB_SETTINGS = {
     "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},
 }
 
+# JupyterLab gives a kernel 4 s to tell of its widgets; of a slower one it logs this when the answer comes.
+SLOW_KERNEL = "Comm not found for comm id"
 KERNEL_IS_READY = (
     "window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
 )
@@ -147,10 +148,6 @@ def _wait_for(url, server, log):
     pytest.fail(f"JupyterLab did not start: {log.read_text()}")
 
 
-class UnansweredError(AssertionError):
-    """The kernel has not ended its cells, or the page has not heard of it."""
-
-
 class Notebook:
     """A notebook in JupyterLab. `page` is Playwright's; `errors` and `foreign` must stay empty."""
 
@@ -192,7 +189,7 @@ class Notebook:
         )
 
     def _console(self, message):
-        if message.type == "error":
+        if message.type == "error" and not message.text.startswith(SLOW_KERNEL):
             self.errors.append(f"{message.text} ({message.location.get('url')})")
 
     def _asked(self, url):
@@ -200,21 +197,9 @@ class Notebook:
             self.foreign.append(url)
 
     def run_all(self, seconds=180):
-        """Run All Cells, and wait for the last one; an error in a cell is an error here.
-
-        One notebook in some hundreds never hears the end of a cell; why is not known. A person would restart the
-        kernel and run the cells again. So does this, once, and prints what the page knew.
-        """
+        """Run All Cells, and wait for the last one; an error in a cell is an error here."""
         self.start()
-        try:
-            self.wait(seconds)
-        except UnansweredError as silence:
-            print(f"The kernel is restarted: {silence}")
-            with suppress(PlaywrightError):  # it may not answer to this either
-                self._ask("() => jupyterapp.shell.currentWidget.sessionContext.shutdown()")
-            self._open()
-            self.start()
-            self.wait(seconds)
+        self.wait(seconds)
 
     def start(self):
         """Run All Cells, without waiting."""
@@ -230,7 +215,7 @@ class Notebook:
         except TooLong:
             ARTEFACTS.mkdir(exist_ok=True)
             self.page.screenshot(path=ARTEFACTS / "did-not-run.png")
-            raise UnansweredError(f"the cells did not end in {seconds} s: {self.state()}") from None
+            raise AssertionError(f"the cells did not end in {seconds} s: {self.state()}") from None
         failed = [o for cell in self.outputs() for o in cell if o["output_type"] == "error"]
         assert not failed, failed[0]["evalue"] + "\n" + "\n".join(failed[0]["traceback"])
 
