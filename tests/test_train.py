@@ -442,3 +442,18 @@ def test_learning_rate(minute, schedule):
     assert 0 < rates[0] < 0.1
     assert rates[10] == 1.0
     assert rates[-1] == (1.0 if schedule == "constant" else pytest.approx(0.0, abs=1e-3))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler (g++)")
+def test_compiled_networks_learn_what_the_others_do(clips, tmp_path, monkeypatch, minute):
+    """`--compile` is for CUDA, where test_devices.py compares whole runs; what is compiled is the same here."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
+    losses = []
+    for compile in (False, True):
+        run = train.Training(minute, clips, tmp_path / str(compile), torch.device("cpu"), compile)
+        run.model.train()
+        losses.append([run.one_step()["total"] for _ in range(4)])
+    assert run.model.student._compiled_call_impl and run.model.teacher._compiled_call_impl
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
