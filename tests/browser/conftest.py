@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 import soundfile
 from playwright.sync_api import TimeoutError as TooLong
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 HERE = Path(__file__).parent
 NOTEBOOKS = HERE.parents[1] / "notebooks"
@@ -67,6 +67,9 @@ SLOW_KERNEL = "Comm not found for comm id"
 KERNEL_IS_READY = (
     "window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
 )
+
+
+expect.set_options(timeout=20_000)  # ms; 5,000 is too little where other work runs beside
 
 
 def pytest_collection_modifyitems(items):
