@@ -180,7 +180,7 @@ def bounds(bench: Bench) -> dict[str, object]:
 def precision(bench: Bench) -> dict[str, object]:
     """Loss curves of the same run in fp32 and in bf16."""
     clips = sl.load_clips("sounds") if bench.data is None else sl.load_clips(bench.data)
-    config = sl.preset("tiny", steps=4 if bench.quick else 300, batch_size=bench.batch(256))
+    config = sl.preset("tiny", steps=4 if bench.quick else 200, batch_size=bench.batch(256))
     found: dict[str, object] = {}
     for name in ("fp32", "bf16"):
         with tempfile.TemporaryDirectory() as folder:

@@ -17,6 +17,7 @@ _FEW_DIMENSIONS = 3  # … and in any case: small healthy networks have 4 and mo
 _STILL = 1e-6  # share of its way to the student that the teacher goes in a step
 RANKED = 256  # embeddings that RankMe looks at: its time grows with the cube of their number
 _DRIFT = 1.0  # teacher's distance from the student, relative to the student's size
+_HASTY = 0.03  # teacher's pace: 0.02 did no harm in 200 steps, 0.05 did (docs/experiments.md, section 2)
 _WAITING = 0.25  # share of the time spent on waiting for clips; from a local disk it is below 0.01
 
 
@@ -117,9 +118,10 @@ def diagnose(health: Mapping[str, float]) -> list[str]:
         )
     rank, largest = health.get("rank"), health.get("largest_rank")
     if rank is not None and largest and rank < max(_LOW_RANK * largest, min(_FEW_DIMENSIONS, largest / 2)):
+        hasty = health.get("teacher_pace", 0.0) > _HASTY
         said.append(
             f"Dimensional collapse: the embeddings fill about {rank:.0f} of {largest:.0f} dimensions. "
-            "Lower learning_rate, or raise instance_weight."
+            f"{'Raise teacher_momentum' if hasty else 'Lower learning_rate'}, or raise instance_weight."
         )
     if health.get("drift", 0.0) > _DRIFT:
         said.append(

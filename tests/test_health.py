@@ -83,6 +83,16 @@ def test_illness_is_said_in_words(numbers, said):
     assert sentence.startswith(said)
 
 
+def test_a_collapse_beside_a_hasty_teacher_has_another_remedy():
+    collapsed = {"rank": 2.0, "largest_rank": 256.0}
+    for momentum, remedy in (
+        (0.0, "Raise teacher_momentum"),
+        (0.95, "Raise teacher_momentum"),
+        (0.99, "Lower"),
+    ):
+        assert remedy in health.diagnose({**collapsed, "teacher_pace": 1 - momentum})[0]
+
+
 def test_health_is_silence():
     well = {"clusters_used": 0.9, "cluster_entropy": 0.98, "rank": 80.0, "largest_rank": 256.0, "drift": 0.1}
     assert health.diagnose(well) == []
