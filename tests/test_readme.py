@@ -1,6 +1,7 @@
 """What README says was measured is what the result files say."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,11 @@ def quoted():
     mean = {name: 100 * np.mean([seed[name] for seed in seeds]) for name in seeds[0]}
     trained = [f"{100 * seed['slicer']:.1f}" for seed in seeds]
     inside = {name: 100 * value for name, value in light["gain_inside_the_train_split"].items()}
+    cards = [(ROOT / "slicer_lite" / "pretrained" / f"{name}.md").read_text() for name in ("tiny", "small")]
+    tiny, larger = (re.search(r"\| average \| (.*) \| (.*) \|", card).groups() for card in cards)
     return [
+        f"tiny averages {tiny[0]} % on the same tasks (untrained {tiny[1]} %), small {larger[0]} % "
+        f"(untrained {larger[1]} %)",
         f"average {mean['slicer']:.1f} % (three seeds: {', '.join(trained)}), beside "
         f"{mean['untrained encoder']:.1f} % for the same encoder untrained, "
         f"{mean['mel mean + deviation']:.1f} % for mel statistics and {mean['majority class']:.1f} %",
