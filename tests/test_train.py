@@ -445,6 +445,7 @@ def test_learning_rate(minute, schedule):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler (g++)")
 def test_compiled_networks_learn_what_the_others_do(clips, tmp_path, monkeypatch, minute):
