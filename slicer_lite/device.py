@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from slicer_lite.config import Config
 
@@ -43,6 +44,11 @@ def computes_in_bf16(device: torch.device) -> bool:
         # PyTorch has no public question for this; without an answer, fp32 is always right.
         return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
     return False
+
+
+def in_double(x: Tensor) -> Tensor:
+    """`x` in double precision, on the CPU where its device has none: on MPS."""
+    return (x.cpu() if x.device.type == "mps" else x).double()
 
 
 def autocast(config: Config, device: torch.device) -> AbstractContextManager[Any]:

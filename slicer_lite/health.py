@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from slicer_lite.device import in_double
+
 # Where a number becomes a warning; all [ours], seen in runs that were broken on purpose.
 _FEW_CLUSTERS = 0.1  # share of clusters in use
 _LOW_ENTROPY = 0.5  # of the clusters' use, as a share of the largest possible
@@ -48,7 +50,7 @@ def rank_me(embeddings: Tensor) -> float:
     """
     embeddings = embeddings[:RANKED]
     # The singular values are the roots of the Gram matrix's eigenvalues, which are cheaper.
-    x = embeddings.double()
+    x = in_double(embeddings)
     gram = x @ x.T if len(x) <= x.shape[1] else x.T @ x
     singular = torch.linalg.eigvalsh(gram.cpu()).clamp(min=0).sqrt()
     share = singular / singular.sum().clamp(min=1e-12)
@@ -67,6 +69,7 @@ def uniformity(x: Tensor) -> float:
 
     0 when all are at one point; the more negative, the more evenly they lie on the sphere (about -4 at best).
     """
+    x = x.cpu() if x.device.type == "mps" else x  # which has no pdist
     return torch.pdist(normalize(x.float(), dim=1)).square().mul(-2).exp().mean().log().item()
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from slicer_lite import distributed
 from slicer_lite.config import Config
 from slicer_lite.crop import RandomResizeCrop
+from slicer_lite.device import in_double
 from slicer_lite.kmix import KMix, fit_centroids, single_centroid
 from slicer_lite.logmel import LogMel
 from slicer_lite.randomness import generator
@@ -115,7 +116,7 @@ def fit_views(config: Config, clips: Clips, device: torch.device) -> TwoViews:
     time_means, squares = [], []
     for some in torch.arange(len(chosen)).split(512):
         waveform = clips.windows(chosen[some].numpy(), starts[some].numpy())
-        lms = logmel(waveform.to(device).float() / 32768).double()
+        lms = in_double(logmel(waveform.to(device).float() / 32768))
         time_means.append(lms.mean(-1).flatten(1))  # (B, F)
         squares.append(lms.square().mean((1, 2, 3)))  # (B,)
     time_mean = torch.cat(time_means)  # (N, F)

@@ -2,12 +2,15 @@
 
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 import slicer_lite as sl
-from slicer_lite import train
+from slicer_lite import health, train
 from slicer_lite.run_folder import read_metrics
 from slicer_lite.slicer import SLICER
-from slicer_lite.views import TwoViews
+from slicer_lite.views import TwoViews, fit_views
+
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +96,43 @@ def test_a_compiled_step_is_the_step_itself(gpu, minute, tones, tmp_path):
         _losses(minute, clips, tmp_path / str(compile), gpu, compile=compile) for compile in (False, True)
     )
     assert compiled == pytest.approx(plain, rel=1e-3)
+
+
+class _OnMPS(torch.Tensor):
+    """Stands for a tensor on Apple's MPS, which has neither double precision nor `pdist`."""
+
+    @classmethod
+    def __torch_function__(cls, function, types, arguments=(), options=None):
+        if function == torch.Tensor.device.__get__:
+            return torch.device("mps")
+        if function in (torch.Tensor.double, torch.pdist):
+            raise TypeError(f"MPS has no {function.__name__}")
+        found = super().__torch_function__(function, types, arguments, options or {})
+        return found.as_subclass(torch.Tensor) if function is torch.Tensor.cpu else found
+
+
+class _WithMPS(TorchFunctionMode):
+    """What is moved to MPS becomes an `_OnMPS`."""
+
+    def __torch_function__(self, function, types, arguments=(), options=None):
+        if function is torch.Tensor.to and arguments[1] == torch.device("mps"):
+            return arguments[0].as_subclass(_OnMPS)
+        return function(*arguments, **(options or {}))
+
+
+def test_health_needs_nothing_that_mps_lacks():
+    x = torch.randn(40, 8)
+    assert health.rank_me(x.as_subclass(_OnMPS)) == pytest.approx(health.rank_me(x))
+    assert health.uniformity(x.as_subclass(_OnMPS)) == pytest.approx(health.uniformity(x))
+
+
+def test_what_views_need_is_measured_without_what_mps_lacks(minute, tones):
+    clips = sl.load_clips(tones, progress=False).for_pretraining()
+    here = fit_views(minute, clips, CPU)
+    with _WithMPS():
+        there = fit_views(minute, clips, torch.device("mps"))
+    for name, value in here.state_dict().items():
+        torch.testing.assert_close(there.state_dict()[name].as_subclass(torch.Tensor), value)
 
 
 def _losses(config, clips, folder, gpu, **how):
