@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -159,6 +160,17 @@ def test_classes_of_few_clips():
         lape.linear_probe(x[few[::2]], labels[::2], x, y)
 
 
+@pytest.mark.parametrize(("many", "rare"), [(10, 1), (2, 1), (10, 2)])
+@pytest.mark.parametrize("grouped", [False, True])
+def test_a_class_that_one_fold_holds_whole_leaves_the_others_to_choose_by(many, rare, grouped):
+    x, _ = blobs(many + rare, classes=2)
+    y = ["a"] * many + ["b"] * rare
+    groups = [str(n) for n in range(len(y))] if grouped else None
+    assert lape.linear_probe(x, y, x, y, groups).clips == many + rare
+    if many > 2:
+        assert 1 <= len(lape.cross_validate(x, y, groups)) <= 5
+
+
 @pytest.fixture(scope="module")
 def results(tones, tmp_path_factory):
     config = sl.preset("tiny", channels=4, dim=16, clusters=4, queue=64, mix_memory=32, batch_size=8)
@@ -188,6 +200,30 @@ def test_nothing_to_probe_is_said(tones, results):
     model = sl.Pretrained(None, None, sl.preset("tiny"), 0)
     with pytest.raises(ValueError, match="No task can be probed"):
         lape.evaluate(model, sl.load_clips(tones, progress=False).for_pretraining())
+
+
+def test_a_task_that_cannot_be_probed_is_left_out_by_name(tones, results):
+    clips = sl.load_clips(tones, progress=False)
+    one = clips.rows.assign(task="one", label="same")
+    new = clips.rows.assign(
+        task="new", label=np.where(clips.rows["split"] == "test", "z", clips.rows["label"])
+    )
+    alone = clips.rows.assign(task="alone", label=[str(n) for n in range(len(clips.rows))])
+    alone["label"] = np.where(alone["split"] == "test", "0", alone["label"])
+    clips.rows = pd.concat([one, clips.rows, new, alone])
+    x = {TRAINED: np.zeros((len(clips), 3))}
+    model = sl.Pretrained(None, None, sl.preset("tiny"), 0)
+    with pytest.warns(UserWarning) as said:
+        assert list(lape.evaluate(model, clips, given=x)["tasks"]) == ["pitch"]
+    assert [str(warning.message).partition(":")[0] for warning in said] == ["one", "new", "alone"]
+    assert "one: left out. A probe needs at least two classes; the train split has only 'same'." in str(
+        said[0].message
+    )
+    clips.rows = pd.concat([one, new])
+    with pytest.raises(
+        ValueError, match=r"No task can be probed: .*one: A probe needs .* new: The test split has labels"
+    ):
+        lape.evaluate(model, clips, given=x)
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5)), min_size=2, max_size=30), st.integers(2, 5))

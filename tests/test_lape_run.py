@@ -1,6 +1,7 @@
 """From waveforms to a table: features on disk, the lape protocol, baselines, results and their report."""
 
 import json
+import shutil
 
 import miniatures
 import numpy as np
@@ -255,6 +256,11 @@ def test_supervised_hears_what_it_is_told(clips):
     found = supervised.supervised(clips, clips.rows, channels=8, dim=32, epochs=150)
     assert found["pitch"].accuracy > 0.8
     assert found["pitch"].clips == 16
+
+
+def test_supervised_training_of_few_steps(clips):
+    rows = clips.rows[clips.rows["task"] == "pitch"]
+    assert supervised.supervised(clips, rows, 4, 16, epochs=5, validate=False)["pitch"].clips == 16
 
 
 def test_supervised_training_is_a_function_of_its_seed(clips):
@@ -514,3 +520,72 @@ def test_what_cannot_be_run_is_said(tones, tmp_path, capsys, minute):
     named = said(tmp_path / "halves.csv", "results", "--allow-outside", "--tasks", "untested")
     assert "Error: The task 'untested' has no test split." in named
     assert "w.safetensors is a file: name a folder" in said(tones, "w.safetensors")
+
+
+def test_results_of_other_labels_or_splits_are_not_taken_for_these(tmp_path, tones, capsys, minute):
+    save_weights(tmp_path / "w.safetensors", METHODS["slicer"].network(minute), None, minute, 7)
+    shutil.copytree(tones, tmp_path / "data")
+    manifest = tmp_path / "data" / "manifest.csv"
+    as_it_was = rows = pd.read_csv(manifest)
+
+    def run(out="results"):
+        options = [
+            "--protocol",
+            "quick",
+            "--seeds",
+            "0",
+            "--baselines",
+            "majority",
+            "--out",
+            str(tmp_path / out),
+        ]
+        main(
+            [
+                "lape",
+                "run",
+                "--weights",
+                str(tmp_path / "w.safetensors"),
+                "--data",
+                str(tmp_path / "data"),
+                *options,
+            ]
+        )
+
+    run()
+    for change in (
+        {"label": rows["label"].map({"low": "high", "high": "low"})},
+        {"group": rows["group"] + "x"},
+    ):
+        rows = as_it_was.assign(**change)
+        rows.to_csv(manifest, index=False)
+        with pytest.raises(SystemExit):
+            run()
+        assert "of other weights, data or settings" in capsys.readouterr().err
+    run("others")
+    with pytest.raises(ValueError, match="'pitch' were measured on different data"):
+        gather([tmp_path / "results", tmp_path / "others"])
+    as_it_was.to_csv(manifest, index=False)
+    run()
+    assert "pitch: done already." in capsys.readouterr().out
+
+
+def test_a_task_of_any_name_has_a_file_of_its_own(tmp_path, tones, minute):
+    save_weights(tmp_path / "w.safetensors", METHODS["slicer"].network(minute), None, minute, 7)
+    shutil.copytree(tones, tmp_path / "data")
+    manifest = tmp_path / "data" / "manifest.csv"
+    rows = pd.read_csv(manifest)
+    pd.concat([rows.assign(task="a/b"), rows.assign(task="../é")]).to_csv(manifest, index=False)
+    command = ["lape", "run", "--weights", str(tmp_path / "w.safetensors"), "--data", str(tmp_path / "data")]
+    command += [
+        "--out",
+        str(tmp_path / "results"),
+        "--protocol",
+        "quick",
+        "--seeds",
+        "0",
+        "--baselines",
+        "majority",
+    ]
+    main(command)
+    assert sorted(path.name for path in (tmp_path / "results").iterdir()) == ["..%2Fé.json", "a%2Fb.json"]
+    assert list(gather([tmp_path / "results"])["tasks"]) == ["../é", "a/b"]

@@ -29,13 +29,16 @@ def test_few_takes_as_many_of_each_label_as_there_are():
     assert set(few(labels, 4, 0)) != set(few(labels, 4, 1))
 
 
-def test_the_curve_of_a_run_that_was_taken_up_again(run, clips):
-    seconds = [{"step": 1, "seconds": 2.0}, {"step": 2, "seconds": 3.0}, {"step": 3, "seconds": 1.5}]
-    (run / "timings.jsonl").write_text("".join(json.dumps(line) + "\n" for line in seconds))
+@pytest.mark.parametrize("again", [1.5, 6.0])
+def test_the_curve_of_a_run_that_was_taken_up_again(run, clips, again):
+    # After a pause the run's clock begins anew, and the first step may take longer than all before it.
+    times = zip((1, 2, 3), (2.0, 3.0, again), (4.0, 16 / 3, 8 / again), strict=True)
+    lines = [{"step": step, "seconds": at, "clips_per_second": rate} for step, at, rate in times]
+    (run / "timings.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     found = lape.learning_curve(run, clips)
     assert found["step"].tolist() == [0, 1, 2, 3]
     assert found["clips_seen"].tolist() == [0, 8, 16, 24]
-    assert found["seconds"].tolist() == [0.0, 2.0, 3.0, 4.5]
+    assert found["seconds"].tolist() == [0.0, 2.0, 3.0, 3.0 + again]
     results = lape.evaluate(sl.load(run), clips)
     assert found["accuracy"].iloc[-1] == results["average"]["slicer"]
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.lib.format import write_array_header_2_0
 
 from slicer_lite.data import cache_folder
 from slicer_lite.device import choose_device
 from slicer_lite.embed import BATCH, embedding_by, mel_statistics_of, over_windows, windows_of
 from slicer_lite.encoder import Encoder
+from slicer_lite.files import naming
 from slicer_lite.store import Clips
 
 _FORMAT = 1  # part of the key: raise it when the files' meaning changes
@@ -86,11 +89,18 @@ def data_hash(clips: Clips) -> str:
     return digest.hexdigest()
 
 
+def rows_hash(rows: pd.DataFrame) -> str:
+    """SHA-256 of the rows of one task, in any order: what is learnt and tested beside the features."""
+    columns = ["clip", "label", "split", "group"]
+    return hashlib.sha256(json.dumps(sorted(rows[columns].to_numpy().tolist())).encode()).hexdigest()
+
+
 def _compute(
     encoder: Encoder | None, clips: Clips, count: int, path: Path, device: str, progress: bool
 ) -> None:
     """Write `(count, D)` features to a temporary name, then give the file its own."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with naming(f"{path.parent} (SLICER_LITE_CACHE moves it)"):
+        path.parent.mkdir(parents=True, exist_ok=True)
     where = choose_device(device if encoder is not None else "cpu")
     feature = mel_statistics_of if encoder is None else embedding_by(encoder.to(where))
     handle, temporary = tempfile.mkstemp(suffix=".unfinished", dir=path.parent)
@@ -103,6 +113,7 @@ def _compute(
                     about = {"descr": "<f4", "fortran_order": False, "shape": shape}
                     write_array_header_2_0(file, about)
                 file.write(values.astype("<f4").tobytes())
+        Path(temporary).chmod(0o644)  # mkstemp's files are their owner's alone
         Path(temporary).replace(path)
     finally:
         Path(temporary).unlink(missing_ok=True)

@@ -44,7 +44,8 @@ def to_lape(pretrained: Pretrained) -> dict[str, Tensor]:
         )
     if pretrained.config.projection_layers != 1:
         raise ValueError(
-            "projection_layers = 2: LAPE's instance head is one layer. Its encoder alone can be saved."
+            "projection_layers = 2: LAPE's instance head is one layer. Save it under a name that ends in "
+            ".safetensors, .onnx or .pt2."
         )
     named = {}
     for ours, value in pretrained.network.state_dict().items():

@@ -130,7 +130,7 @@ class RunTasks:
                 # No label is used. In a task of folds every clip is a test clip once: then all are measured.
                 train = clips.for_pretraining()
                 set_statistics(encoder, train if len(train) else clips)
-            path = out / f"{task}.json"
+            path = out / f"{_as_file_name(task)}.json"
             wanted = (encoder, clips, task, self.protocol, self.seeds, self.baselines)
             if path.exists():
                 if not is_result_of(path, *wanted):
@@ -211,6 +211,11 @@ class Lape:
 
     def run(self) -> None:
         self.command.run()
+
+
+def _as_file_name(task: str) -> str:
+    """A task's name with what no file name may hold, on any system, written as in a web address."""
+    return "".join(f"%{ord(letter):02X}" if letter in '/\\:*?"<>|%' else letter for letter in task)
 
 
 def _complete(task: Task, root: Path) -> bool:

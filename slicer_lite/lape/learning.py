@@ -32,10 +32,11 @@ def learning_curve(run_dir: str | Path, clips: Clips) -> pd.DataFrame:
         FileNotFoundError: the folder holds no snapshots.
         ValueError: `clips` has no task to probe.
     """
-    paths = sorted((Path(run_dir) / "snapshots").glob("step-*.safetensors"))
+    run_dir = Path(run_dir).expanduser()
+    paths = sorted((run_dir / "snapshots").glob("step-*.safetensors"))
     if not paths:
         raise FileNotFoundError(f"{run_dir} holds no snapshots: is it a run folder?")
-    elapsed = _elapsed(Path(run_dir))
+    elapsed = _elapsed(run_dir)
     rows = []
     tasks = probed_tasks(clips)
     for path in paths:
@@ -100,10 +101,10 @@ def few(labels: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
 def _elapsed(run_dir: Path) -> dict[int, float]:
     """Seconds of training by step. The run's clock starts anew whenever the run is taken up again."""
     lines = [json.loads(line) for line in (run_dir / TIMINGS).read_text().splitlines()]
-    total, before, by_step = 0.0, 0.0, {0: 0.0}
+    total, before, heard, by_step = 0.0, 0.0, 0.0, {0: 0.0}
     for line in lines:
-        now = line["seconds"]
-        total += now - before if now >= before else now
-        before = now
+        now, clips = line["seconds"], line["seconds"] * line["clips_per_second"]  # since the clock's start
+        total += now - before if clips > 1.01 * heard else now
+        before, heard = now, clips
         by_step[int(line["step"])] = total
     return by_step

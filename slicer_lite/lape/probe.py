@@ -231,10 +231,8 @@ def _splits(
     Raises:
         ValueError: no class has two clips.
     """
-    most = np.unique(y, return_counts=True)[1].max(initial=0)
-    if most < 2:
-        raise ValueError("Every class has a single clip: nothing can be held out to choose the strength by.")
-    folds = min(folds, most)
+    _check_counts(y)
+    folds = min(folds, np.unique(y, return_counts=True)[1].max())
     with warnings.catch_warnings():
         # A class with fewer clips or groups than folds is missing from some: its clips then count as errors, for all
         # alike.
@@ -242,11 +240,10 @@ def _splits(
         if groups is not None and _can_be_split(y, groups):
             folds = min(folds, len(set(groups)))
             splits = list(StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(x, y, groups))
-            # A fold may hold nothing but a class's only group, or leave one class: it says nothing.
-            splits = [(fit, held) for fit, held in splits if _says_something(y[fit], y[held])]
-            if splits:
-                return splits
-        return list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(x, y))
+            if telling := [(fit, held) for fit, held in splits if _says_something(y[fit], y[held])]:
+                return telling
+        splits = list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(x, y))
+        return [(fit, held) for fit, held in splits if _says_something(y[fit], y[held])] or splits
 
 
 def _row_folds(train: pd.DataFrame, folds: int, seed: int) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
@@ -258,6 +255,7 @@ def _row_folds(train: pd.DataFrame, folds: int, seed: int) -> list[tuple[pd.Data
 
 
 def _says_something(fit: np.ndarray, held: np.ndarray) -> bool:
+    """Not of a fold that holds nothing but what is nowhere else, or that leaves one class."""
     return len(set(fit)) > 1 and bool(np.isin(held, fit).any())
 
 
@@ -353,6 +351,23 @@ def _clip_scores(layer: LinearLayer, features: Features, rows: pd.DataFrame, lik
     total = np.zeros((len(rows), len(layer.bias)))
     np.add.at(total, owner, layer.scores(windows))
     return total / np.bincount(owner, minlength=len(rows))[:, None]
+
+
+def check_rows(rows: pd.DataFrame) -> None:
+    """See that the labels of one task's rows can be probed.
+
+    Raises:
+        ValueError: they cannot; says why.
+    """
+    labels = {split: rows["label"][rows["split"] == split].to_numpy(str) for split in ("train", "test")}
+    _check_labels(labels["train"], labels["test"])
+    if not (rows["split"] == "validation").any():
+        _check_counts(labels["train"])
+
+
+def _check_counts(labels: np.ndarray) -> None:
+    if np.unique(labels, return_counts=True)[1].max(initial=0) < 2:
+        raise ValueError("Every class has a single clip: nothing can be held out to choose the strength by.")
 
 
 def _check_labels(train: np.ndarray, test: np.ndarray) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import slicer_lite
 from slicer_lite import figures
 from slicer_lite.embed import embed, mel_statistics
 from slicer_lite.files import write_durably, write_json
-from slicer_lite.lape.probe import majority_of, quick_probe
+from slicer_lite.lape.probe import check_rows, majority_of, quick_probe
 from slicer_lite.lape.run import NAMES, PROTOCOLS
 from slicer_lite.lape.run import TRAINED as TRAINED_ENCODER
 from slicer_lite.lape.tasks import TASKS
@@ -108,15 +109,27 @@ def evaluate(
 def probed_tasks(clips: Clips) -> list[str]:
     """The tasks of `clips` that have a train and a test split.
 
+    Those whose labels do not fit are left out with a warning.
+
     Raises:
-        ValueError: there is none.
+        ValueError: none is left.
     """
-    tasks = [task for task in clips.tasks if {"train", "test"} <= set(_rows(clips, task)["split"])]
+    tasks, left_out = [], []
+    for task in clips.tasks:
+        rows = _rows(clips, task)
+        if {"train", "test"} <= set(rows["split"]):
+            try:
+                check_rows(rows)
+                tasks.append(task)
+            except ValueError as error:
+                left_out.append((task, error))
     if not tasks:
         raise ValueError(
             "No task can be probed: a task needs labelled clips in a train and in a test split (columns `label` "
-            "and `split` of the manifest)."
+            "and `split` of the manifest). " + " ".join(f"{task}: {reason}" for task, reason in left_out)
         )
+    for task, reason in left_out:
+        warnings.warn(f"{task}: left out. {reason}", stacklevel=3)
     return tasks
 
 
@@ -317,6 +330,7 @@ def _protocol(found: Mapping[str, Mapping[str, Any]]) -> str:
     if len(protocols) > 1:
         raise ValueError(f"These results are of different protocols: {'; '.join(protocols)}.")
     for task in {task for task, _ in every}:
-        if len({about["data"]["sha256"] for name, about in every if name == task}) > 1:
+        data = [about["data"] for name, about in every if name == task]
+        if len({(of["sha256"], of.get("rows")) for of in data}) > 1:
             raise ValueError(f"The results of the task {task!r} were measured on different data.")
     return protocols[0]

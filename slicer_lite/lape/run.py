@@ -18,7 +18,7 @@ import torch
 import slicer_lite
 from slicer_lite.device import choose_device
 from slicer_lite.encoder import Encoder
-from slicer_lite.lape.cache import data_hash, weights_hash, window_features
+from slicer_lite.lape.cache import data_hash, rows_hash, weights_hash, window_features
 from slicer_lite.lape.probe import Accuracy, counted, majority_of, quick_probe, window_probe
 from slicer_lite.lape.supervised import supervised
 from slicer_lite.lape.tasks import TASKS
@@ -36,8 +36,8 @@ NAMES: dict[str, str] = {
 }
 PROTOCOLS: dict[str, str] = {
     "lape": "one linear layer on windows of 0.95 s, each trained with its clip's label; a clip's score is the mean "
-    "of its windows' scores; strength of the regularisation chosen on the validation split, or on a fifth of the "
-    "train split",
+    "of its windows' scores; strength of the regularisation chosen on the validation split, or by cross-validation "
+    "inside the train split",
     "quick": "logistic regression on clip embeddings, each the mean over its windows; strength of the regularisation "
     "chosen on the validation split, or by cross-validation inside the train split",
 }
@@ -126,7 +126,12 @@ def run_task(
             "protocol": _described(protocol),
             "weights": {"sha256": weights_hash(encoder), "channels": encoder.channels, "dim": encoder.dim}
             | {"mean": encoder.mean.item(), "deviation": encoder.deviation.item()},
-            "data": {"sha256": data, "clips": len(clips), "rounds": [name for name, _ in rounds]}
+            "data": {
+                "sha256": data,
+                "rows": rows_hash(rows),
+                "clips": len(clips),
+                "rounds": [name for name, _ in rounds],
+            }
             | {"splits": rows["split"].value_counts().to_dict(), "classes": int(rows["label"].nunique())},
             "differences": TASKS[task].differences(rows["split"].tolist()) if task in TASKS else [],
             "seeds": list(seeds),
@@ -159,11 +164,14 @@ def is_result_of(
     try:
         result = json.loads(path.read_text())
         about = result["about"]
-        found = about["weights"]["sha256"], about["data"]["sha256"], about["protocol"], about["seeds"]
+        data = about["data"]["sha256"], about["data"].get("rows")
+        found = about["weights"]["sha256"], data, about["protocol"], about["seeds"]
         names = list(result["results"])
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"{path} holds no results of `lape run`: move it elsewhere.") from None
-    here = weights_hash(encoder), data_hash(of_task(clips, task)), _described(protocol), list(seeds)
+    clips = of_task(clips, task)
+    data = data_hash(clips), rows_hash(clips.rows[clips.rows["task"] == task])
+    here = weights_hash(encoder), data, _described(protocol), list(seeds)
     return found == here and names == [TRAINED, *(NAMES[baseline] for baseline in baselines)]
 
 

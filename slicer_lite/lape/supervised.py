@@ -118,7 +118,8 @@ def _training(
     batch = min(_BATCH, len(clips))
     steps = epochs * (len(clips) // batch)
     optimizer = torch.optim.AdamW(model.parameters(), _RATE, weight_decay=_DECAY)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=steps, pct_start=_RISING)
+    rising = max(_RISING, min(1.5 / steps, 0.75))  # the schedule divides by the rising steps less one
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=steps, pct_start=rising)
     looks = set(np.linspace(0, steps, _LOOKS + 1).round().astype(int)[1:].tolist())
     logmel = LogMel().to(device)
     for step in tqdm(range(1, steps + 1), desc="supervised", unit="step", disable=not progress, leave=False):
