@@ -9,6 +9,7 @@ have several rows, one for each task that it carries a label of.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,11 +99,23 @@ def _read_csv(path: Path, allow_outside: bool) -> Table:
     if not path.is_file():
         raise ValueError(f"{path} is not a file: remove it, or put a CSV file in its place.")
     try:
-        rows = pd.read_csv(
-            path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            rows = pd.read_csv(
+                path,
+                dtype=str,
+                keep_default_na=False,
+                encoding="utf-8-sig",
+                skipinitialspace=True,
+                index_col=False,
+            )
     except pd.errors.EmptyDataError:
         raise ValueError(f"{path} is empty: it needs a header line and a row for each clip.") from None
+    except pd.errors.ParserWarning:
+        raise ValueError(
+            f"{path} has rows with more fields than its header: name every column, or put quotes around "
+            "what holds a comma."
+        ) from None
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
         reason = str(error).strip().removeprefix("Error tokenizing data. C error: ")
         raise ValueError(f"{path} cannot be read as comma-separated UTF-8 text: {reason}.") from None
@@ -118,25 +131,30 @@ def _read_csv(path: Path, allow_outside: bool) -> Table:
         raise ValueError(f"{path} lists no clips: it has a header and no rows.")
     names = rows[column].str.strip()
     if (names == "").any():
-        line = int(np.flatnonzero(names == "")[0]) + 2
+        row = int(np.flatnonzero(names == "")[0]) + 1
         raise ValueError(
-            f"{path}, line {line}: the column {column} is empty there. Fill it or remove the line."
+            f"{path}, row {row} below the header: the column {column} is empty there. Fill it or remove the row."
         )
-    unique = names.unique()
     base = Path(os.path.abspath(path.parent))  # noqa: PTH100 (absolute() keeps '..')
-    files = [_inside(base, name, path, allow_outside) for name in unique]
+    # One file under two names (a.wav, ./a.wav) is one clip, and in the strictest of its splits.
+    found = {name: _inside(base, name, path, allow_outside) for name in names.unique()}
+    file_at = {os.path.normpath(file): file for file in reversed(found.values())}  # the first of equal ones
+    number = {place: clip for clip, place in enumerate(dict.fromkeys(map(os.path.normpath, found.values())))}
+    files = [file_at[place] for place in number]
     if not allow_outside:
         _refuse_links_out(files, base)
     labels = pd.DataFrame(
         {
-            "clip": names.map({name: number for number, name in enumerate(unique)}),
+            "clip": names.map({name: number[os.path.normpath(file)] for name, file in found.items()}),
             "task": rows["task"].str.strip() if "task" in rows else DEFAULT_TASK,
             "label": rows["label"].str.strip() if "label" in rows else "",
             "split": _splits(rows, path),
             "group": rows["group"].str.strip() if "group" in rows else "",
         }
     )
-    return make_table(files, _consistent(labels, unique.tolist(), path), all_rows=labels)
+    kept = _consistent(labels, [os.path.relpath(file, base) for file in files], path)
+    _warn_of_groups_on_both_sides(kept, path)
+    return make_table(files, kept, all_rows=labels)
 
 
 def _inside(base: Path, name: str, csv: Path, allow_outside: bool) -> Path:
@@ -196,6 +214,21 @@ def _consistent(labels: pd.DataFrame, names: Sequence[str], path: Path) -> pd.Da
             f"(label, split, group: {values[['label', 'split', 'group']].values.tolist()}). Keep one of them."
         )
     return labels.reset_index(drop=True)
+
+
+def _warn_of_groups_on_both_sides(labels: pd.DataFrame, path: Path) -> None:
+    known = labels[labels["group"] != ""]
+    for task, rows in known.groupby("task", sort=False):
+        both = sorted(
+            set(rows["group"][rows["split"] == "train"]) & set(rows["group"][rows["split"] == "test"])
+        )
+        if both:
+            warnings.warn(
+                f"{path}, task {task!r}: {len(both)} group{'s' * (len(both) > 1)} ({both[0]!r}"
+                f"{', …' * (len(both) > 1)}) {'are' if len(both) > 1 else 'is'} in its train and in its test split. "
+                "A probe is then tested on what it partly knows: move each group to one side.",
+                stacklevel=4,
+            )
 
 
 def make_table(

@@ -230,13 +230,18 @@ def load_clips(
         return source
     if not isinstance(source, str | Path | Table):
         return Clips.from_waveforms(source)
-    if not isinstance(source, Table) and (folder := Path(source).expanduser() / _INDEX).is_file():
-        return _open(folder.parent)[0]
+    if not isinstance(source, Table) and _is_store(folder := Path(source).expanduser()):
+        return _open(folder)[0]
     table = source if isinstance(source, Table) else read_table(source, allow_outside, progress)
     folder = cache_folder() / "stores" / _key(table)
     if not (folder / _INDEX).exists():
         _build(table, folder, strict, progress)
     clips, kept = _open(folder)
+    lost = np.setdiff1d(np.arange(len(table)), kept)
+    if any(isinstance(_decoded(table.paths[n], table.cuts.get(n)), np.ndarray) for n in lost):
+        # Mended since, in a way that does not show in size and date: permissions, the network, a newer library.
+        _build(table, folder, strict, progress)
+        clips, kept = _open(folder)
     clips.rows, clips.split = (
         _rows(table, kept),
         table.split[kept],
@@ -251,6 +256,10 @@ def load_clips(
             raise ValueError(f"{message}. Mend or remove them, or leave out --strict.")
         warnings.warn(message, stacklevel=2)
     return clips
+
+
+def _is_store(folder: Path) -> bool:
+    return all((folder / name).is_file() for name in (_INDEX, _WAVEFORMS))
 
 
 def check_waveforms(waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -289,6 +298,8 @@ def decode(path: Path, cut: tuple[float, float] | None = None) -> np.ndarray:
         raise ValueError("a folder, not a file" if path.is_dir() else "no such file")
     if not path.stat().st_size:
         raise ValueError("the file is empty (0 bytes)")
+    if not os.access(path, os.R_OK):
+        raise ValueError("no permission to read it")
     try:
         with soundfile.SoundFile(path) as file:
             rate = file.samplerate
@@ -386,8 +397,11 @@ def _decoded_ahead(table: Table) -> Iterator[np.ndarray | str]:
 
 def _build(table: Table, folder: Path, strict: bool, progress: bool) -> None:
     """Write the store of a table into a temporary folder, then rename it into place."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix="unfinished-"))
+    with naming(f"{folder.parent} (SLICER_LITE_CACHE moves it)"):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix="unfinished-"))
+        (new := temporary / "new").mkdir()
+    replaced = (folder / _INDEX).exists()
     kept: list[int] = []
     lengths: list[int] = []
     skipped: list[tuple[str, str]] = []
@@ -395,7 +409,7 @@ def _build(table: Table, folder: Path, strict: bool, progress: bool) -> None:
         bar = tqdm(total=len(table), desc="decoding", unit="clip", disable=not progress, leave=False)
         # A full disk is that of the cache.
         with naming(f"{folder.parent} (SLICER_LITE_CACHE moves it)"):
-            with (temporary / _WAVEFORMS).open("wb") as file, bar:
+            with (new / _WAVEFORMS).open("wb") as file, bar:
                 for number, result in enumerate(_decoded_ahead(table)):
                     bar.update()
                     if isinstance(result, str):
@@ -415,10 +429,13 @@ def _build(table: Table, folder: Path, strict: bool, progress: bool) -> None:
                 raise ValueError(
                     f"None of the {len(table)} files could be read. The first: {path}: {reason}."
                 )
-            (temporary / _SKIPPED).write_text(json.dumps(skipped))
-            _write_index(temporary, table, np.array(kept), np.array(lengths))
+            (new / _SKIPPED).write_text(json.dumps(skipped))
+            _write_index(new, table, np.array(kept), np.array(lengths))
+        new.chmod(0o755)  # mkdtemp's folders are their owner's alone
         try:
-            temporary.rename(folder)
+            if replaced:
+                folder.rename(temporary / "before")  # those who have it open go on reading it
+            new.rename(folder)
         except OSError:
             # Another process has built the same store meanwhile: then its copy serves.
             if not (folder / _INDEX).exists():
@@ -460,9 +477,11 @@ def _open(folder: Path) -> tuple[Clips, np.ndarray]:
         if len(samples) != int(np.maximum(lengths, WINDOW).sum()):
             raise ValueError(f"it holds {len(samples):,} samples, not as many as its index says")
     except (ValueError, OSError, KeyError, IndexError, BadZipFile) as error:
-        raise ValueError(
-            f"The store {folder} is damaged ({error}): delete that folder, and it will be made again."
-        ) from None
+        made_here = folder.parent == cache_folder() / "stores"
+        remedy = (
+            "delete that folder, and it will be made again" if made_here else "open what it was made from"
+        )
+        raise ValueError(f"The store {folder} is damaged ({error}): {remedy}.") from None
     split = texts["split of clip"]
     return Clips(samples, _layout(lengths), lengths, paths, rows, split, skipped, folder), kept
 

@@ -263,7 +263,11 @@ SOURCES = {
     "semicolons": (table("path;label\ngood.wav;x\n"), "separated by something else"),
     "ragged rows": (table("path,label\ngood.wav,x\na,b,c,d\n"), "cannot be read as comma-separated"),
     "not UTF-8": (table(b"path\n\xff\xfe.wav\n"), "cannot be read as comma-separated UTF-8"),
-    "empty path": (table("path,label\ngood.wav,x\n,y\n"), "line 3: the column path is empty"),
+    "empty path": (
+        table("path,label\ngood.wav,x\n\n,y\n"),
+        "row 2 below the header: the column path is empty",
+    ),
+    "a comma too many": (table("path,label\ngood.wav,x,\n"), "more fields than its header"),
     "unknown split": (table("path,label,split\ngood.wav,x,dev\n"), "unknown split 'dev'"),
     "contradiction": (table("path,label\ngood.wav,x\ngood.wav,y\n"), "contradicting rows"),
     "path leads out": (table("path\n../../etc/passwd\n"), "leads out of"),
@@ -341,7 +345,7 @@ def test_a_file_without_permission_is_named(tmp_path):
     wav(tmp_path / "bad.wav")
     (tmp_path / "bad.wav").chmod(0)
     if os.geteuid():
-        with pytest.raises(ValueError, match="not readable as audio"):
+        with pytest.raises(ValueError, match="no permission"):
             decode(tmp_path / "bad.wav")
         return
     for folder in (
@@ -353,7 +357,7 @@ def test_a_file_without_permission_is_named(tmp_path):
     said = context.Queue()
     child = context.Process(target=read_as_nobody, args=(tmp_path, said))
     child.start()
-    assert "not readable as audio" in said.get(timeout=30)
+    assert "no permission" in said.get(timeout=30)
     child.join()
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import slicer_lite as sl
 from slicer_lite.config import WINDOW
 from slicer_lite.data import make_table, read_table
+from slicer_lite.lape.cache import window_features
 from slicer_lite.store import Clips, _write_index, decode
 
 
@@ -103,6 +104,7 @@ def test_lape_csv(tmp_path):
         assert clips.labels("label").tolist() == ["happy"]
 
 
+@pytest.mark.filterwarnings("ignore:.*1 group")
 def test_one_clip_with_several_tasks_and_a_split_for_each(tmp_path):
     for name in "abc":
         soundfile.write(tmp_path / f"{name}.wav", tone(), 16_000)
@@ -267,3 +269,88 @@ def test_a_clip_is_described_by_its_labels_or_its_file(tones, tmp_path):
     soundfile.write(tmp_path / "dog.wav", np.full(16_000, 0.1), 16_000)
     assert sl.load_clips(tmp_path, progress=False).describe(0) == "dog.wav"
     assert sl.load_clips([np.full(16_000, 0.1)]).describe(0) == "clip 0"
+
+
+def test_an_index_alone_makes_no_store(tmp_path):
+    soundfile.write(tmp_path / "a.wav", tone(), 16_000)
+    np.savez(tmp_path / "index.npz", something=np.zeros(3))
+    assert len(sl.load_clips(tmp_path, progress=False)) == 1
+
+
+def test_only_what_can_be_made_again_may_be_deleted(tmp_path):
+    for name in ("index.npz", "waveforms.i16"):
+        (tmp_path / name).write_bytes(b"somebody's")
+    with pytest.raises(ValueError, match="is damaged") as said:
+        sl.load_clips(tmp_path, progress=False)
+    assert "delete" not in str(said.value)
+
+
+def test_a_file_that_was_skipped_is_read_once_it_can_be(tmp_path, monkeypatch):
+    for name in "ab":
+        soundfile.write(tmp_path / f"{name}.wav", tone(), 16_000)
+    able = False
+
+    def read(path, cut=None):
+        if path.name == "b.wav" and not able:
+            raise ValueError("the network is down")
+        return decode(path, cut)
+
+    monkeypatch.setattr("slicer_lite.store.decode", read)
+    for _ in range(2):
+        with pytest.warns(UserWarning, match=r"1 of 2 files could not be read.*b.wav: the network is down"):
+            before = sl.load_clips(tmp_path, progress=False)
+        assert [path.name for path in before.paths] == ["a.wav"]
+    able = True
+    after = sl.load_clips(tmp_path, progress=False)
+    assert [path.name for path in after.paths] == ["a.wav", "b.wav"]
+    np.testing.assert_array_equal(before[0], after[0])  # who has the old store open keeps it
+    assert after.store == before.store
+    assert sorted(after.store.parent.glob("*unfinished*")) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
+def test_who_shares_the_cache_may_read_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("SLICER_LITE_CACHE", str(tmp_path / "cache"))
+    clips = Clips.from_waveforms([tone()])
+    window_features(None, clips)
+    soundfile.write(tmp_path / "a.wav", tone(), 16_000)
+    store = sl.load_clips(tmp_path, progress=False).store
+    for path in [store, *store.iterdir(), *(tmp_path / "cache" / "features").iterdir()]:
+        assert path.stat().st_mode & 0o044 == 0o044, path
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setenv("SLICER_LITE_CACHE", str(tmp_path / "file"))
+    soundfile.write(tmp_path / "a.wav", tone(), 16_000)
+    with pytest.raises(OSError, match=r"file.*SLICER_LITE_CACHE moves it"):
+        sl.load_clips(tmp_path, progress=False)
+    with pytest.raises(OSError, match=r"file.*SLICER_LITE_CACHE moves it"):
+        window_features(None, Clips.from_waveforms([tone()]))
+
+
+def test_one_file_under_two_names_is_one_clip(tmp_path):
+    (tmp_path / "sub").mkdir()
+    soundfile.write(tmp_path / "a.wav", tone(), 16_000)
+    names = ["a.wav,word,yes,train", "./a.wav,voice,ann,test", "sub/../a.wav,word,yes,train"]
+    (tmp_path / "manifest.csv").write_text("\n".join(["path,task,label,split", *names]))
+    clips = sl.load_clips(tmp_path, progress=False)
+    assert clips.split.tolist() == ["test"]
+    assert clips.rows[["clip", "task"]].to_numpy().tolist() == [[0, "word"], [0, "voice"]]
+
+
+def test_a_group_on_both_sides_is_said(tmp_path):
+    for name in "abc":
+        soundfile.write(tmp_path / f"{name}.wav", tone(), 16_000)
+    rows = [
+        "a.wav,word,yes,train,ann",
+        "b.wav,word,no,test,ann",
+        "c.wav,word,no,test,",
+        "a.wav,tone,x,train,",
+    ]
+    (tmp_path / "manifest.csv").write_text("\n".join(["path,task,label,split,group", *rows]))
+    with pytest.warns(
+        UserWarning, match=r"task 'word': 1 group \('ann'\) is in its train and in its test split"
+    ) as said:
+        sl.load_clips(tmp_path, progress=False)
+    assert len(said) == 1
