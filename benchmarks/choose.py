@@ -156,6 +156,8 @@ def main() -> None:
         }
         result["average"] = float(np.mean([np.mean(accuracies) for accuracies in folds.values()]))
         print(f"{job.name} seed {job.config.seed}: {100 * result['average']:.1f}", flush=True)
+        # Read anew: another call may have added to it meanwhile.
+        found = json.loads(arguments.out.read_text()) if arguments.out.exists() else []
         found = [r for r in found if (r["name"], r["seed"]) != job.key] + [result]
         write_json(arguments.out, found)
 

@@ -10,7 +10,6 @@ measured on the file as it is shipped, in half precision.
 
 import argparse
 import re
-import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -45,10 +44,7 @@ def main() -> None:
     model = sl.pretrain(config, unlabelled(files), arguments.runs / arguments.name)
     SHIPPED.mkdir(exist_ok=True)
     path = SHIPPED / f"{arguments.name}{SUFFIX}"
-    with tempfile.TemporaryDirectory() as folder:
-        half = Path(folder) / path.name
-        save_weights(half, model.network.half(), model.centroids, model.config, model.step)
-        half.replace(path)
+    save_weights(path, model.network.half(), model.centroids, model.config, model.step)
     scores = "Not measured."
     if arguments.data is not None:
         scores = as_table(evaluate(sl.load(path), sl.load_clips(arguments.data)))
@@ -90,13 +86,15 @@ def card(name: str, model: sl.Pretrained, sounds: int, recordings: pd.DataFrame,
         f"| {source} | {licence} | {count} |" for (source, licence), count in sorted(sources.items())
     )
     of = machine()
+    alike = int(recordings["licence"].str.startswith("CC BY-SA").sum())
     return f"""# {name}
 
 A SLICER encoder, both heads, input statistics and k-mix centroids, in half precision. `slicer_lite.load("{name}")`.
 
 ## Data
 
-{sounds:,} clips of the embedded sound world, and {len(recordings):,} recordings that are free to use for anything.
+{sounds:,} clips of the embedded sound world, and {len(recordings):,} recordings under CC0, public domain,
+CC BY or CC BY-SA (the sources below are to be named, and {alike} of the clips are share-alike).
 No clip that a task tests on was heard, and no label was used.
 
 | source | licence | clips |

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sys
 import warnings
@@ -71,15 +72,18 @@ class Pretrain:
     settings: tyro.conf.OmitArgPrefixes[Config] = field(default_factory=lambda: PRESETS["tiny"])
 
     def run(self) -> None:
-        clips = load_clips(self.data, strict=self.strict, allow_outside=self.allow_outside)
         pretrain(
             self.settings,
-            clips,
+            self.data,
             self.out,
             device=self.device,
             tensorboard=self.tensorboard,
             compile=self.compile,
+            strict=self.strict,
+            allow_outside=self.allow_outside,
         )
+        if int(os.environ.get("RANK", "0")) > 0:
+            return  # of torchrun's processes one speaks
         last = [line for line in read_metrics(self.out) if "rank" in line][-1]
         clusters = "clusters_used" in last and f"; {last['clusters_used']:.0%} of the clusters are in use"
         print(
@@ -89,7 +93,8 @@ class Pretrain:
         for sentence in health.diagnose(last):
             print(sentence)
         print(
-            f"Weights, metrics and curves.png are there. Next: slicer-lite probe --weights {self.out} --data …"
+            f"Weights, metrics and curves.png are there. Next: slicer-lite probe --weights "
+            f"{shlex.quote(str(self.out))} --data …"
         )
 
 
@@ -236,7 +241,7 @@ def main(arguments: list[str] | None = None) -> None:
         command = _parse(arguments)
         command.run()
     except KeyboardInterrupt as stopped:
-        again = f" To go on: slicer-lite {' '.join(arguments)}" if str(stopped) else ""
+        again = f" To go on: slicer-lite {shlex.join(arguments)}" if str(stopped) else ""
         print(f"Interrupted: {stopped or 'nothing was saved'}.{again}", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
     except BrokenPipeError:

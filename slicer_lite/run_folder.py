@@ -99,7 +99,7 @@ def read_metrics(run_dir: str | Path) -> list[dict[str, float]]:
     Raises:
         FileNotFoundError: the folder holds no metrics.
     """
-    path = Path(run_dir) / METRICS
+    path = Path(run_dir).expanduser() / METRICS
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist: is {run_dir} a run folder?")
     return [json.loads(line) for line in path.read_text().splitlines()]

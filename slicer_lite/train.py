@@ -59,6 +59,8 @@ def pretrain(
     stop: threading.Event | None = None,
     tensorboard: bool = False,
     compile: bool = False,
+    strict: bool = False,
+    allow_outside: bool = False,
 ) -> Pretrained:
     """Pre-train SLICER (or another `config.method`), or go on with a run that was stopped.
 
@@ -81,6 +83,7 @@ def pretrain(
         tensorboard: keep the metrics as TensorBoard's events too, in the run's folder `tensorboard/`.
         compile: join the networks' operations by `torch.compile` first, which takes a GPU half a minute and makes
             it faster (measured in the README). The last digits of the results change.
+        strict, allow_outside: as in `load_clips`.
 
     Returns:
         The trained student as `slicer_lite.load(run_dir)` gives it.
@@ -101,7 +104,8 @@ def pretrain(
         raise ValueError("compile (--compile) is for CUDA GPUs: leave it out on this device.")
     with distributed.processes(choose_device(device)) as where, memory.explained(config, where):
         with distributed.first_alone():
-            chosen = load_clips(clips, progress=progress and distributed.rank() == 0).for_pretraining()
+            shown = progress and distributed.rank() == 0
+            chosen = load_clips(clips, strict, allow_outside, shown).for_pretraining()
         _check(config, chosen)
         memory.check(config, where)
         run = Path(run_dir).expanduser()

@@ -217,7 +217,7 @@ def make_sounds(
 
     Raises FileExistsError when `folder` holds anything else, and ValueError below 200 clips.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     identity = {"version": VERSION, "clips": clips, "seed": seed}
     planned = plan(clips, seed)
     if _holds(folder, identity):
