@@ -57,11 +57,13 @@ class Config:
     queue: int = 65_536  # negatives of the instance loss [M][R]
     mask_own_keys: bool = True  # a clip's own earlier keys are no negatives [ours]
     cluster_temperature: float = 1.0  # of the cluster loss [C][R]
-    instance_weight: float = 1.0  # [P]
-    cluster_weight: float = 1.0  # [P]
+    instance_weight: float = 1.0  # [ours]
+    cluster_weight: float = 1.0  # [ours]
     entropy_weight: float = 1.0  # of the negative entropy in the cluster loss [C]
     decorrelation_weight: float = 1.0  # of delores_m's three terms [R]
-    symmetric: bool = True  # both directions, or view 1 against teacher view 2 only [P]
+    symmetric: bool = (
+        True  # both directions, of the clusters [P], of the keys [ours]; or view 1 against teacher view 2
+    )
     teacher_momentum: float = 0.999  # of the exponential moving average [M][R]
 
     # Optimisation
