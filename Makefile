@@ -1,5 +1,5 @@
 # make lab    set up, then open the notebooks
-# make test   set up, then every check and every test (at most 25 minutes on 2 cores)
+# make test   set up, then the checks and the tests (at most 25 minutes on 2 cores)
 # make test-all  the same, and what is too long for it: all notebooks walked in a browser, networks compiled
 # make check  the daily tier: style, types and the quick tests (under 3 minutes)
 # make setup  only the environment, in .venv
