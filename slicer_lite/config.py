@@ -61,9 +61,7 @@ class Config:
     cluster_weight: float = 1.0  # [ours]
     entropy_weight: float = 1.0  # of the negative entropy in the cluster loss [C]
     decorrelation_weight: float = 1.0  # of delores_m's three terms [R]
-    symmetric: bool = (
-        True  # both directions, of the clusters [P], of the keys [ours]; or view 1 against teacher view 2
-    )
+    symmetric: bool = True  # both directions (clusters [P], keys [ours]), or view 1 to teacher view 2 alone
     teacher_momentum: float = 0.999  # of the exponential moving average [M][R]
 
     # Optimisation

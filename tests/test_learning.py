@@ -7,7 +7,7 @@ import pytest
 
 import slicer_lite as sl
 from slicer_lite import figures, lape
-from slicer_lite.lape.learning import few
+from slicer_lite.lape.learning import _elapsed, few
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +41,13 @@ def test_the_curve_of_a_run_that_was_taken_up_again(run, clips, again):
     assert found["seconds"].tolist() == [0.0, 2.0, 3.0, 3.0 + again]
     results = lape.evaluate(sl.load(run), clips)
     assert found["accuracy"].iloc[-1] == results["average"]["slicer"]
+
+
+def test_the_clock_of_a_long_run(tmp_path):
+    times = np.cumsum(np.random.default_rng(0).uniform(0.1, 3, 5000))
+    lines = [{"step": n, "seconds": at, "clips_per_second": 256 * n / at} for n, at in enumerate(times, 1)]
+    (tmp_path / "timings.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert _elapsed(tmp_path)[5000] == pytest.approx(times[-1])
 
 
 def test_a_folder_without_snapshots_is_named(clips, tmp_path):

@@ -104,7 +104,10 @@ def _elapsed(run_dir: Path) -> dict[int, float]:
     total, before, heard, by_step = 0.0, 0.0, 0.0, {0: 0.0}
     for line in lines:
         now, clips = line["seconds"], line["seconds"] * line["clips_per_second"]  # since the clock's start
-        total += now - before if clips > 1.01 * heard else now
+        begun_anew = clips < heard * (
+            1 + 1e-9
+        )  # the number of clips grows from step to step; their product rounds
+        total += now if begun_anew else now - before
         before, heard = now, clips
         by_step[int(line["step"])] = total
     return by_step

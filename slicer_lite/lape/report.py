@@ -126,7 +126,7 @@ def probed_tasks(clips: Clips) -> list[str]:
     if not tasks:
         raise ValueError(
             "No task can be probed: a task needs labelled clips in a train and in a test split (columns `label` "
-            "and `split` of the manifest). " + " ".join(f"{task}: {reason}" for task, reason in left_out)
+            "and `split` of the manifest)." + "".join(f" {task}: {reason}" for task, reason in left_out)
         )
     for task, reason in left_out:
         warnings.warn(f"{task}: left out. {reason}", stacklevel=3)
