@@ -137,15 +137,19 @@ def _read_csv(path: Path, allow_outside: bool) -> Table:
         )
     base = Path(os.path.abspath(path.parent))  # noqa: PTH100 (absolute() keeps '..')
     # One file under two names (a.wav, ./a.wav) is one clip, and in the strictest of its splits.
-    found = {name: _inside(base, name, path, allow_outside) for name in names.unique()}
-    file_at = {os.path.normpath(file): file for file in reversed(found.values())}  # the first of equal ones
-    number = {place: clip for clip, place in enumerate(dict.fromkeys(map(os.path.normpath, found.values())))}
-    files = [file_at[place] for place in number]
+    clip_of: dict[str, int] = {}  # by name
+    clip_at: dict[str, int] = {}  # by place
+    files: list[Path] = []
+    for name in names.unique():
+        file = _inside(base, name, path, allow_outside)
+        clip_of[name] = clip_at.setdefault(os.path.normpath(file), len(files))
+        if clip_of[name] == len(files):
+            files.append(file)
     if not allow_outside:
         _refuse_links_out(files, base)
     labels = pd.DataFrame(
         {
-            "clip": names.map({name: number[os.path.normpath(file)] for name, file in found.items()}),
+            "clip": names.map(clip_of),
             "task": rows["task"].str.strip() if "task" in rows else DEFAULT_TASK,
             "label": rows["label"].str.strip() if "label" in rows else "",
             "split": _splits(rows, path),

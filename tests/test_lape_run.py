@@ -522,70 +522,49 @@ def test_what_cannot_be_run_is_said(tones, tmp_path, capsys, minute):
     assert "w.safetensors is a file: name a folder" in said(tones, "w.safetensors")
 
 
-def test_results_of_other_labels_or_splits_are_not_taken_for_these(tmp_path, tones, capsys, minute):
+@pytest.fixture
+def own(tmp_path, tones, minute):
+    """Labelled clips of one's own: their manifest, and `lape run` on them."""
     save_weights(tmp_path / "w.safetensors", METHODS["slicer"].network(minute), None, minute, 7)
     shutil.copytree(tones, tmp_path / "data")
-    manifest = tmp_path / "data" / "manifest.csv"
-    as_it_was = rows = pd.read_csv(manifest)
 
     def run(out="results"):
-        options = [
-            "--protocol",
-            "quick",
-            "--seeds",
-            "0",
-            "--baselines",
-            "majority",
-            "--out",
-            str(tmp_path / out),
+        command = [
+            "lape",
+            "run",
+            "--weights",
+            str(tmp_path / "w.safetensors"),
+            "--data",
+            str(tmp_path / "data"),
         ]
-        main(
-            [
-                "lape",
-                "run",
-                "--weights",
-                str(tmp_path / "w.safetensors"),
-                "--data",
-                str(tmp_path / "data"),
-                *options,
-            ]
-        )
+        quick = ["--protocol", "quick", "--seeds", "0", "--baselines", "majority"]
+        main([*command, "--out", str(tmp_path / out), *quick])
 
+    return tmp_path / "data" / "manifest.csv", run
+
+
+def test_results_of_other_labels_or_splits_are_not_taken_for_these(own, tmp_path, capsys):
+    manifest, run = own
+    rows = pd.read_csv(manifest)
     run()
-    for change in (
-        {"label": rows["label"].map({"low": "high", "high": "low"})},
-        {"group": rows["group"] + "x"},
-    ):
-        rows = as_it_was.assign(**change)
-        rows.to_csv(manifest, index=False)
+    swapped = rows["label"].map({"low": "high", "high": "low"})
+    for change in ({"label": swapped}, {"group": rows["group"] + "x"}):
+        rows.assign(**change).to_csv(manifest, index=False)
         with pytest.raises(SystemExit):
             run()
         assert "of other weights, data or settings" in capsys.readouterr().err
     run("others")
     with pytest.raises(ValueError, match="'pitch' were measured on different data"):
         gather([tmp_path / "results", tmp_path / "others"])
-    as_it_was.to_csv(manifest, index=False)
+    rows.to_csv(manifest, index=False)
     run()
     assert "pitch: done already." in capsys.readouterr().out
 
 
-def test_a_task_of_any_name_has_a_file_of_its_own(tmp_path, tones, minute):
-    save_weights(tmp_path / "w.safetensors", METHODS["slicer"].network(minute), None, minute, 7)
-    shutil.copytree(tones, tmp_path / "data")
-    manifest = tmp_path / "data" / "manifest.csv"
+def test_a_task_of_any_name_has_a_file_of_its_own(own, tmp_path):
+    manifest, run = own
     rows = pd.read_csv(manifest)
     pd.concat([rows.assign(task="a/b"), rows.assign(task="../é")]).to_csv(manifest, index=False)
-    command = ["lape", "run", "--weights", str(tmp_path / "w.safetensors"), "--data", str(tmp_path / "data")]
-    command += [
-        "--out",
-        str(tmp_path / "results"),
-        "--protocol",
-        "quick",
-        "--seeds",
-        "0",
-        "--baselines",
-        "majority",
-    ]
-    main(command)
+    run()
     assert sorted(path.name for path in (tmp_path / "results").iterdir()) == ["..%2Fé.json", "a%2Fb.json"]
     assert list(gather([tmp_path / "results"])["tasks"]) == ["../é", "a/b"]
