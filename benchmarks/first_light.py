@@ -7,8 +7,8 @@ clips that no task tests on, labels unused; then every task is probed beside the
 since that is small, also by cross-validation inside the train split, as benchmarks/choose.py does. The settings were
 fixed before, so the test split is opened once for each seed. Runs are kept, and a second call goes on with them.
 
-What an untrained encoder reaches depends much on the weights that it happens to be given. The gain is therefore over the
-mean of many random networks, which cost nothing to train.
+What an untrained encoder reaches depends much on the weights that it happens to be given. The gain is therefore
+over the mean of many random networks, which cost nothing to train.
 """
 
 import argparse
@@ -51,7 +51,8 @@ def main() -> None:
         seeds.append({"seed": seed, "average": results["average"], "tasks": results["tasks"]})
         folds = fold_accuracies(sl.embed(trained.encoder, heard), heard)
         inside.append({"name": TRAINED, "seed": seed, "folds": folds})
-    random = [random_network(trained, clips, seed) for seed in range(arguments.untrained)]
+    like = sl.load(arguments.runs / "seed-0")  # for its size and the statistics of its input
+    random = [random_network(like, clips, seed) for seed in range(arguments.untrained)]
     inside += [{"name": "untrained", "seed": row["seed"], "folds": row["folds"]} for row in random]
     gains = {
         "gain_over_untrained": gain_on_test(seeds, random),
