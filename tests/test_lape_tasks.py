@@ -557,6 +557,15 @@ def test_a_task_of_one_split_has_one_round(mini):
     assert part is table.labels
 
 
+def test_clips_of_ones_own_under_the_name_of_a_task_of_folds_keep_their_splits(mini):
+    task = TASKS["us8k"]
+    labels = task.read(mini("us8k")).labels
+    own = labels.assign(split=["train" if i % 4 else "test" for i in range(len(labels))])
+    ((name, part),) = task.rounds(own)
+    assert name == ""
+    assert part is own
+
+
 def test_a_missing_fold_is_refused(mini):
     root = mini("us8k")
     path = root / "UrbanSound8K/metadata/UrbanSound8K.csv"

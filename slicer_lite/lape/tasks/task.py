@@ -137,9 +137,10 @@ class Task:
 
         Yields:
             The round's name and its rows: once and as they are, or one round a fold, which is then the test
-            split and all others the train split.
+            split and all others the train split. Clips of one's own under the name of a task of folds, with
+            splits of their own (not test everywhere, as the task's reader has it), keep these.
         """
-        if self.folds == 1:
+        if self.folds == 1 or (rows["split"] != "test").any():
             yield "", rows
             return
         for fold in sorted(rows["group"].unique(), key=lambda name: (len(name), name)):
