@@ -31,19 +31,25 @@ def quoted():
     seeds = [seed["average"] for seed in light["seeds"]]
     mean = {name: 100 * np.mean([seed[name] for seed in seeds]) for name in seeds[0]}
     trained = [f"{100 * seed['slicer']:.1f}" for seed in seeds]
-    inside = {name: 100 * value for name, value in light["gain_inside_the_train_split"].items()}
+    random = [100 * network["average"] for network in light["untrained"]]
+    gain, inside = (
+        "{difference:.1f} points ({low:.1f} to {high:.1f})".format(
+            **{k: 100 * v for k, v in light[name].items()}
+        )
+        for name in ("gain_over_untrained", "gain_inside_the_train_split")
+    )
     cards = [(ROOT / "slicer_lite" / "pretrained" / f"{name}.md").read_text() for name in ("tiny", "small")]
     tiny, larger = (re.search(r"\| average \| (.*) \| (.*) \|", card).groups() for card in cards)
     return [
         f"tiny averages {tiny[0]} % on the same tasks (untrained {tiny[1]} %), small {larger[0]} % "
         f"(untrained {larger[1]} %)",
         f"average {mean['slicer']:.1f} % (three seeds: {', '.join(trained)}), beside "
-        f"{mean['untrained encoder']:.1f} % for the same encoder untrained, "
-        f"{mean['mel mean + deviation']:.1f} % for mel statistics and {mean['majority class']:.1f} %",
+        f"{np.mean(random):.1f} % for the same encoder untrained ({len(random)} networks: {min(random):.1f} to "
+        f"{max(random):.1f}), {mean['mel mean + deviation']:.1f} % for mel statistics and "
+        f"{mean['majority class']:.1f} % for the majority class: a gain of {gain}",
         f"then {minutes:.1f} minutes of steps, at {gpu['clips a second']['median']:,.0f} clips a second",
         f"ends at {grown} % (two seeds; untrained {before} %)",
-        "Inside the train split, where there are more clips to tell by, the gain is "
-        f"{inside['difference']:.1f} points ({inside['low']:.1f} to {inside['high']:.1f})",
+        f"Inside the train split, where there are more clips to tell by, it is {inside}",
         f"The preset's {plan['steps']:,} steps, {fast:.0f} to {slow:.0f} minutes of two idle cores at the rates "
         "above, end at "
         f"{ends[0]}, {ends[1]} and {ends[2]}, beside "
