@@ -79,6 +79,14 @@ def features(job: Job) -> tuple[np.ndarray, float]:
     return sl.embed(model.encoder.to(sl.device.choose_device(job.device)), train), taken
 
 
+def read(value: str) -> Any:
+    """A number, True or False, or else the word itself."""
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return value
+
+
 def probe(job: Job, x: np.ndarray) -> dict[str, list[float]]:
     return fold_accuracies(x, sl.load_clips(job.data, progress=False).for_pretraining())
 
@@ -125,7 +133,7 @@ def main() -> None:
         plan = json.loads(arguments.plan.read_text())
     else:
         pairs = [setting.partition("=") for setting in arguments.settings]
-        changes = {name: ast.literal_eval(value) for name, _, value in pairs}
+        changes = {name: read(value) for name, _, value in pairs}
         plan = {
             "preset": arguments.preset,
             "seeds": arguments.seeds,

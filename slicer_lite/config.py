@@ -50,15 +50,13 @@ class Config:
     two_windows: bool = False  # view 2 is of another window of the clip [ours]; of the same one [R]
 
     # Loss
-    method: Literal["slicer", "delores_m", "moco"] = (
-        "slicer"  # or DeLoRes-M, or the instance loss alone [P][R][M]
-    )
+    method: Literal["slicer", "delores_m", "moco"] = "slicer"  # [P]; DeLoRes-M [R]; instance loss [M]
     temperature: float = 0.07  # of the instance loss [M][R]
     queue: int = 65_536  # negatives of the instance loss [M][R]
     mask_own_keys: bool = True  # a clip's own earlier keys are no negatives [ours]
     cluster_temperature: float = 1.0  # of the cluster loss [C][R]
-    instance_weight: float = 1.0  # [ours]
-    cluster_weight: float = 1.0  # [ours]
+    instance_weight: float = 1.0  # of the instance loss in the sum [ours]
+    cluster_weight: float = 1.0  # of the cluster loss in the sum [ours]
     entropy_weight: float = 1.0  # of the negative entropy in the cluster loss [C]
     decorrelation_weight: float = 1.0  # of delores_m's three terms [R]
     symmetric: bool = True  # both directions (clusters [P], keys [ours]), or view 1 to teacher view 2 alone
@@ -73,7 +71,7 @@ class Config:
     schedule: Literal["constant", "cosine"] = "constant"  # after the warm-up; released: constant [R]
     batch_size: int = 512  # clips a step; released: 4 devices x 128 [R]
     steps: int = 24_400  # of the optimiser; released: 50 passes over about 250,000 clips [R]
-    seed: int = 0
+    seed: int = 0  # of everything random [ours]
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where the device computes in it [ours]
 
     def __post_init__(self) -> None:

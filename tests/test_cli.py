@@ -1,6 +1,8 @@
 """The command line as a person types it."""
 
+import dataclasses
 import json
+import re
 import subprocess
 import sys
 
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 
 from slicer_lite.cli import main
+from slicer_lite.config import Config
 
 SMALL = "--channels 4 --dim 16 --clusters 4 --queue 64 --mix-memory 32 --batch-size 8 --steps 4".split()  # noqa: SIM905
 
@@ -62,6 +65,18 @@ def test_misuse_is_explained(arguments, code, said, capsys, tmp_path, monkeypatc
 def test_debug_shows_where(tmp_path):
     with pytest.raises(FileNotFoundError):
         main(["pretrain", "--data", str(tmp_path / "no"), "--out", str(tmp_path / "run"), "--debug"])
+
+
+def test_help_says_what_every_setting_is_and_where_its_default_is_from(capsys):
+    with pytest.raises(SystemExit):
+        main(["pretrain", "--help"])
+    words = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    settings = words.partition("settings options")[2]
+    for field in dataclasses.fields(Config):
+        option = field.name.replace("_", "-")
+        said = re.search(rf"--(no-)?{option} (.*?)\(default: ", settings)[2]
+        assert re.search(r"\[(P|R|B|C|M|ours)\]", said), f"{option}: {said}"
+        assert re.search("[A-Za-z]", re.sub(r"\[.*?\]|\{.*?\}|FLOAT|INT", "", said)), f"{option}: {said}"
 
 
 def test_help_shows_the_defaults_of_the_preset(capsys):
