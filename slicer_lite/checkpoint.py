@@ -11,9 +11,10 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from slicer_lite.files import write_durably
+from slicer_lite.files import UNFINISHED, write_durably
 
 KEPT = 2  # checkpoints
+_DAMAGED = "damaged-"
 _NAME = re.compile(r"step-(\d{8})-([0-9a-f]{64})\.safetensors")
 
 
@@ -28,6 +29,8 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Tensor]) -> Path:
     write_durably(folder / name, content)
     for _, old in _found(folder)[:-KEPT]:
         old.unlink()
+    for left in folder.glob(f".step-*{UNFINISHED}"):  # by a process that was killed while it saved
+        left.unlink()
     return folder / name
 
 
@@ -40,15 +43,16 @@ def load_checkpoint(folder: Path) -> tuple[int, dict[str, Tensor]] | None:
         ValueError: there are checkpoints and all of them are damaged.
     """
     found = _found(folder)
+    broken = len(found) > 0 or any(folder.glob(f"{_DAMAGED}step-*"))
     for step, path in reversed(found):
         content = path.read_bytes()
         match = _NAME.fullmatch(path.name)
         if match and hashlib.sha256(content).hexdigest() == match[2]:
             return step, safetensors.torch.load(content)
         # Set aside, so that it does not count among the checkpoints to keep.
-        path.replace(path.with_name(f"damaged-{path.name}"))
+        path.replace(path.with_name(f"{_DAMAGED}{path.name}"))
         warnings.warn(f"{path} is damaged (its checksum does not match): it is set aside.", stacklevel=2)
-    if found:
+    if broken:
         raise ValueError(f"All checkpoints in {folder} are damaged. Begin again with another run folder.")
     return None
 

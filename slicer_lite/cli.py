@@ -17,14 +17,14 @@ from slicer_lite import health
 from slicer_lite.config import PRESETS, Config
 from slicer_lite.device import choose_device
 from slicer_lite.embed import embed
-from slicer_lite.files import write_json
+from slicer_lite.files import write_durably, write_json
 from slicer_lite.lape.checkpoints import load_checkpoint, save_checkpoint
 from slicer_lite.lape.commands import Lape
 from slicer_lite.lape.report import as_text, evaluate
 from slicer_lite.run_folder import read_metrics
 from slicer_lite.sounds import make_sounds
 from slicer_lite.store import load_clips
-from slicer_lite.train import pretrain
+from slicer_lite.train import SETTLED, pretrain
 from slicer_lite.weights import load, save_weights
 
 
@@ -82,15 +82,15 @@ class Pretrain:
             strict=self.strict,
             allow_outside=self.allow_outside,
         )
-        if int(os.environ.get("RANK", "0")) > 0:
-            return  # of torchrun's processes one speaks
+        if not _speaks():
+            return
         last = [line for line in read_metrics(self.out) if "rank" in line][-1]
         clusters = "clusters_used" in last and f"; {last['clusters_used']:.0%} of the clusters are in use"
         print(
             f"{self.out}: {last['step']:.0f} steps. The embeddings fill about {last['rank']:.0f} of "
             f"{last['largest_rank']:.0f} dimensions{clusters or ''}."
         )
-        for sentence in health.diagnose(last):
+        for sentence in health.diagnose(last) if last["step"] >= SETTLED else []:
             print(sentence)
         print(
             f"Weights, metrics and curves.png are there. Next: slicer-lite probe --weights "
@@ -124,7 +124,8 @@ class Embed:
         clips = load_clips(self.data, strict=self.strict, allow_outside=self.allow_outside)
         encoder = load(self.weights).encoder.to(choose_device(self.device))
         embeddings = embed(encoder, clips, progress=True)
-        np.savez(out, embeddings=embeddings, paths=np.array([str(path) for path in clips.paths]))
+        paths = np.array([str(path) for path in clips.paths])
+        write_durably(out, lambda file: np.savez(file, embeddings=embeddings, paths=paths))
         print(f"{len(embeddings)} embeddings of {embeddings.shape[1]} numbers are in {out}")
 
 
@@ -236,13 +237,20 @@ Command = (
 def main(arguments: list[str] | None = None) -> None:
     """Run a command. Exit codes: 0 done, 1 failed with a sentence that says why, 2 misused, 130 interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    warnings.showwarning = lambda message, *_, **__: print(f"Note: {message}", file=sys.stderr)
+    warnings.showwarning = lambda message, *_, **__: _say(f"Note: {message}")
+    command = None
     try:
         command = _parse(arguments)
         command.run()
     except KeyboardInterrupt as stopped:
-        again = f" To go on: slicer-lite {shlex.join(arguments)}" if str(stopped) else ""
-        print(f"Interrupted: {stopped or 'nothing was saved'}.{again}", file=sys.stderr)
+        several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+        again = "the same torchrun command" if several else f"slicer-lite {shlex.join(arguments)}"
+        if str(stopped):
+            _say(f"Interrupted: {stopped}. To go on: {again}")
+        elif isinstance(command, Pretrain):
+            _say(f"Interrupted at once. To go on from the last checkpoint: {again}")
+        else:
+            _say("Interrupted: nothing was saved.")
         sys.exit(128 + signal.SIGINT)
     except BrokenPipeError:
         # Whoever read the output, `head` for one, has seen enough.
@@ -252,6 +260,16 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         print(f"Error: {error or type(error).__name__}", file=sys.stderr)
         sys.exit(1)
+
+
+def _speaks() -> bool:
+    """Of torchrun's processes one speaks."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def _say(sentence: str) -> None:
+    if _speaks():
+        print(sentence, file=sys.stderr)
 
 
 def _parse(arguments: list[str]) -> MakeSounds | Pretrain | Embed | Probe | Lape | Export | Doctor:

@@ -19,7 +19,6 @@ HOP = 160  # samples, 10 ms [R]
 N_MELS = 64  # bands [R]
 F_MIN, F_MAX = 60.0, 7800.0  # Hz [R]
 FRAMES = WINDOW // HOP + 1  # 96 frames a window
-FRAME_SECONDS = 8 * HOP / SAMPLE_RATE  # 0.08 s: the encoder halves the time axis three times
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ all have the whole queue and memory. What a loss compares across clips is gather
 
 from __future__ import annotations
 
+import functools
+import itertools
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,8 +17,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler
+from torch.distributed.rendezvous import rendezvous
 
-_PATIENCE = timedelta(minutes=30)  # for a process that decodes the clips while the others wait
+# For a process that decodes the clips, which may be millions, while the others wait. One that has ended is noticed
+# long before, by the connection to it.
+_PATIENCE = timedelta(days=1)
 
 
 def rank() -> int:
@@ -47,7 +52,11 @@ def processes(device: torch.device) -> Iterator[torch.device]:
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+    place, number, count = _meeting_place()
+    # Under a new name each time: what a run before this one has left there would be taken for this one's.
+    place = dist.PrefixStore(f"run {next(_runs)}", place)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=place, rank=number, world_size=count, timeout=_PATIENCE)
     try:
         yield device
         dist.barrier()  # nobody hangs up while another is still listening
@@ -61,6 +70,15 @@ def processes(device: torch.device) -> Iterator[torch.device]:
         raise
     finally:
         dist.destroy_process_group()
+
+
+_runs = itertools.count()
+
+
+@functools.cache
+def _meeting_place() -> tuple[dist.Store, int, int]:
+    """Where torchrun's processes find each other, this one's number, and how many there are."""
+    return next(rendezvous("env://", timeout=_PATIENCE))
 
 
 def mine(batch: Tensor) -> Tensor:

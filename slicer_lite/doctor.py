@@ -84,8 +84,13 @@ def _device() -> Finding:
         return Finding("device", "fine", f"{gpu.name}, {gpu.total_memory / 1e9:.0f} GB")
     if device.type == "mps":
         return Finding("device", "fine", "Apple's MPS (fp32)")
-    if shutil.which("nvidia-smi") and not torch.version.cuda:
-        remedy = "this PyTorch is built without CUDA: pip install --force-reinstall torch torchaudio"
+    if shutil.which("nvidia-smi"):
+        remedy = (
+            f"this PyTorch is built for CUDA {torch.version.cuda} and cannot use the driver: nvidia-smi says whether "
+            "it works and is new enough"
+            if torch.version.cuda
+            else "this PyTorch is built without CUDA: pip install --force-reinstall torch torchaudio"
+        )
         return Finding("device", "note", "the CPU, although an NVIDIA driver is there", remedy)
     return Finding("device", "fine", "the CPU: preset tiny is made for it")
 
@@ -121,8 +126,15 @@ def _audio() -> Finding:
 def _disk() -> Finding:
     folder = cache_folder()
     there = folder
-    while not there.exists():
+    while not there.exists() and there != there.parent:
         there = there.parent
+    if not there.is_dir():
+        return Finding(
+            "disk",
+            "broken",
+            f"{there} is not a folder",
+            "set SLICER_LITE_CACHE to a folder that is there, or new",
+        )
     free = shutil.disk_usage(there).free / 1e9
     if not os.access(there, os.W_OK):
         return Finding(

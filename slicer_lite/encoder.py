@@ -93,7 +93,11 @@ class Encoder(nn.Module):
         channels, rows = renamed["features.0.0.weight"].shape[0], renamed["fc.0.weight"].shape
         encoder = cls(n_mels=8 * rows[1] // channels, channels=channels, dim=rows[0])
         missing, unexpected = encoder.load_state_dict(renamed, strict=False)
-        missing = [key for key in missing if not key.endswith(("num_batches_tracked", "mean", "deviation"))]
+        missing = [
+            key
+            for key in missing
+            if not key.endswith("num_batches_tracked") and key not in ("mean", "deviation")
+        ]
         if missing or unexpected:
             raise ValueError(f"Not an AudioNTT encoder: missing {missing}, unexpected {list(unexpected)}.")
         return encoder
@@ -177,6 +181,9 @@ def _neighbourhoods(lms: Tensor) -> tuple[Tensor, Tensor, int]:
     products = torch.stack([products[2 * corner].flatten(2).flatten(0, 1) for corner in corners]).sum(
         0
     )  # (9, 9)
+    if lms.shape[3] % 2:  # the last column's neighbourhoods are in none of 4 x 4
+        last = padded[..., -3:].unfold(1, 3, 1).mT.flatten(2).flatten(0, 1)  # (B F, 9)
+        total, products = total + last.sum(0), products + last.T @ last
     places = lms.numel()
     mean, products = total / places, products / places
     distributed.average([mean, products])

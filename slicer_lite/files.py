@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+UNFINISHED = ".unfinished"  # ends the name of a file while it is written; one stays after a kill
 
 
 @contextmanager
@@ -19,24 +21,30 @@ def naming(path: str | Path) -> Iterator[None]:
         raise OSError(error.errno, f"{os.strerror(error.errno or 0)} while writing", str(path)) from None
 
 
-def write_durably(path: Path, content: bytes) -> None:
+def write_durably(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:
     """Replace a file's content so that, whatever happens meanwhile, the old or the new content is there.
+
+    The content is bytes, or a function that writes it to an open file.
 
     Raises:
         OSError: names the file and the reason, such as a full disk; the old content is untouched.
     """
-    temporary = path.with_name(f".{path.name}.unfinished")
+    temporary = path.with_name(f".{path.name}{UNFINISHED}")
     try:
         with naming(path):
             with temporary.open("wb") as file:
-                file.write(content)
+                if callable(content):
+                    content(file)
+                else:
+                    file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
-    if os.name == "posix":  # elsewhere folders cannot be opened
+    # The new name, too, is then on the disk. Some systems (Windows, some shares) cannot do this for a folder.
+    with suppress(OSError):
         handle = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(handle)

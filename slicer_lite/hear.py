@@ -16,6 +16,7 @@ from slicer_lite.config import HOP, SAMPLE_RATE, WINDOW
 from slicer_lite.embed import BATCH, embed
 from slicer_lite.encoder import Encoder
 from slicer_lite.logmel import LogMel
+from slicer_lite.store import check_waveforms
 from slicer_lite.weights import load_encoder
 
 STEP = 4  # spectrogram frames, 40 ms, between timestamps: at most the 50 ms that HEAR recommends
@@ -109,3 +110,4 @@ def _check(audio: Tensor) -> None:
         raise ValueError(
             f"HEAR passes float audio of shape (n_sounds, n_samples), got {tuple(audio.shape)} of {audio.dtype}."
         )
+    check_waveforms(list(audio.cpu().numpy()))

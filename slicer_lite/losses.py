@@ -15,10 +15,15 @@ from torch.nn.functional import batch_norm, cross_entropy, normalize
 def _in_single_precision(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Computed so also where the networks run in half precision: small temperatures magnify what rounding takes."""
 
+    def single(x: Any) -> Any:
+        return x.float() if isinstance(x, Tensor) and x.dtype in (torch.float16, torch.bfloat16) else x
+
     @wraps(loss)
-    def wrapped(x: Tensor, *others: Tensor | float | None, **named: Tensor | float | None) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
-            return loss(x, *others, **named)
+    def wrapped(*given: Tensor | float | None, **named: Tensor | float | None) -> Tensor:
+        given, named = tuple(map(single, given)), {name: single(x) for name, x in named.items()}
+        device = next(x.device for x in (*given, *named.values()) if isinstance(x, Tensor))
+        with torch.autocast(device.type, enabled=False):
+            return loss(*given, **named)
 
     return wrapped
 

@@ -7,6 +7,8 @@ had it never been stopped, and several processes draw the same numbers without t
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
 import numpy as np
@@ -22,6 +24,27 @@ def generator(seed: int, step: int, purpose: str) -> torch.Generator:
     # 63 bits: PyTorch takes seeds as signed 64-bit numbers.
     value = (int(words[0]) << 32 | int(words[1])) & 0x7FFF_FFFF_FFFF_FFFF
     return torch.Generator().manual_seed(value)
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
+    """PyTorch's own random numbers begin at `seed`, and afterwards go on where the caller was.
+
+    Those of the CPU, and of the device if it is another one. (`torch.manual_seed` would begin all devices anew.)
+    """
+    kind = "cpu" if device is None else device.type
+    with torch.random.fork_rng(devices=[device] if kind == "cuda" else []):
+        torch.default_generator.manual_seed(seed)
+        before = torch.mps.get_rng_state() if kind == "mps" else None
+        if kind == "cuda":
+            torch.cuda.manual_seed(seed)
+        elif kind == "mps":
+            torch.mps.manual_seed(seed)
+        try:
+            yield
+        finally:
+            if before is not None:
+                torch.mps.set_rng_state(before)
 
 
 def clip_order(count: int, batch_size: int, seed: int, step: int) -> torch.Tensor:

@@ -13,6 +13,7 @@ from torchaudio.transforms import GriffinLim, InverseMelScale
 
 from slicer_lite.config import F_MAX, F_MIN, HOP, N_FFT, N_MELS, SAMPLE_RATE
 from slicer_lite.logmel import FLOOR, LogMel
+from slicer_lite.randomness import seeded
 
 
 def mix_waveforms(x: Tensor, z: Tensor, weight_of_z: float) -> Tensor:
@@ -76,8 +77,7 @@ def invert(lms: Tensor, seed: int = 0) -> Tensor:
         N_FFT // 2 + 1, N_MELS, SAMPLE_RATE, F_MIN, F_MAX, norm="slaney", mel_scale="slaney"
     )
     power = unmel((lms.exp() - FLOOR).clamp(min=0)[None])
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         return GriffinLim(N_FFT, hop_length=HOP)(power)[0]
 
 

@@ -17,7 +17,7 @@ import torch
 import slicer_lite
 from slicer_lite import distributed
 from slicer_lite.config import Config
-from slicer_lite.files import naming, write_durably, write_json
+from slicer_lite.files import UNFINISHED, naming, write_durably, write_json
 from slicer_lite.store import Clips
 
 if TYPE_CHECKING:
@@ -52,16 +52,18 @@ def locked(run: Path) -> Iterator[None]:
 def claim(run: Path, config: Config, clips: Clips) -> None:
     """Make the folder this run's by writing `config.json`, or see that it is.
 
+    A folder in which nothing has been trained yet takes other settings and clips: those before did not work.
+
     Raises:
         ValueError: the folder holds other things, or a run with other settings or clips.
     """
     path = run / "config.json"
     mine = {"config": config.to_dict(), "clips": {"number": len(clips), "fingerprint": clips.fingerprint()}}
-    if not path.exists():
-        strange = [p.name for p in run.iterdir() if p.name != _LOCK]
-        if strange:
+    there = {p.name for p in run.iterdir() if p.name != _LOCK and not p.name.endswith(UNFINISHED)}
+    if not path.exists() or there == {path.name}:
+        if there - {path.name}:
             raise ValueError(
-                f"{run} holds other things ({', '.join(sorted(strange)[:3])}, …) and no config.json: use an empty "
+                f"{run} holds other things ({', '.join(sorted(there)[:3])}, …) and no config.json: use an empty "
                 "or new folder for a run."
             )
         versions = {
@@ -79,7 +81,7 @@ def claim(run: Path, config: Config, clips: Clips) -> None:
             **theirs["config"],
             **{f"clips.{k}": v for k, v in theirs["clips"].items()},
         }
-    except (ValueError, KeyError, TypeError):  # ValueError: neither JSON nor text
+    except (ValueError, KeyError, TypeError, AttributeError):  # ValueError: neither JSON nor text
         raise ValueError(f"{path} is damaged: use another folder for a new run.") from None
     now = {**mine["config"], **{f"clips.{k}": v for k, v in mine["clips"].items()}}
     different = [

@@ -34,11 +34,11 @@ from slicer_lite.cuda_graph import Replayed
 from slicer_lite.device import autocast, choose_device
 from slicer_lite.files import write_durably
 from slicer_lite.moco import running_statistics
-from slicer_lite.randomness import clip_order, generator
+from slicer_lite.randomness import clip_order, generator, seeded
 from slicer_lite.slicer import SLICER
 from slicer_lite.store import Clips, load_clips
 from slicer_lite.views import Draws, TwoViews, fit_views, random_starts
-from slicer_lite.weights import METHODS, WEIGHTS, Pretrained, load, save_weights
+from slicer_lite.weights import METHODS, WEIGHTS, Pretrained, load, load_finished, save_weights
 
 HEALTH_EVERY = 20  # steps
 SETTLED = 50  # steps before which a network that has just begun is not called ill
@@ -114,6 +114,8 @@ def pretrain(
         with run_folder.locked(run), _interrupts(stop) as interrupted:
             with distributed.first_alone():
                 run_folder.claim(run, config, chosen)
+                if (finished := _finished(run)) is not None:
+                    return finished
                 training = Training(config, chosen, run, where, compile)
             training.join()
             training.run(stop, on_step, progress, tensorboard)
@@ -138,8 +140,7 @@ class Training:
 
     def __init__(self, config: Config, clips: Clips, run: Path, device: torch.device, compile: bool = False):
         self.config, self.clips, self.run_dir, self.device = config, clips, run, device
-        with torch.random.fork_rng(devices=[]):  # the caller's random numbers are not disturbed
-            torch.manual_seed(generator(config.seed, 0, "weights").initial_seed())
+        with seeded(generator(config.seed, 0, "weights").initial_seed()):
             self.model = METHODS[config.method](config).to(device)
         # Sound that takes little of a GPU's memory stays there: cutting windows then costs no time of the CPU's.
         if device.type == "cuda" and clips.nbytes < _RESIDENT * (memory.available(device) or 0):
@@ -255,9 +256,8 @@ class Training:
                 group["lr"] = rate
         watched = (self.step + 1) % HEALTH_EVERY == 0 or self.step + 1 in (1, config.steps)
         before = copy.deepcopy((self.model.student, self.model.teacher)) if watched else None
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            purpose = f"dropout of process {distributed.rank()}"
-            torch.manual_seed(generator(config.seed, self.step, purpose).initial_seed())
+        purpose = f"dropout of process {distributed.rank()}"
+        with seeded(generator(config.seed, self.step, purpose).initial_seed(), self.device):
             losses, teacher1, teacher2 = self._work(batch)
         # Until a GPU has done all this, the next batch is drawn.
         self._batch = self._draw(self.step + 1) if self.step + 1 < config.steps else None
@@ -378,10 +378,38 @@ def learning_rate(config: Config, step: int) -> float:
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - rising) / (config.steps - rising)))
 
 
+def _finished(run: Path) -> Pretrained | None:
+    """The weights of a complete run whose checkpoints have been deleted, say to save room.
+
+    Raises:
+        ValueError: the run is not complete and its checkpoints are gone, so that it cannot go on.
+    """
+    noted = run / run_folder.METRICS
+    # The first step may be noted without a checkpoint: by a run that was killed while it saved its first.
+    begun = (run / WEIGHTS).exists() or (noted.exists() and noted.read_bytes().count(b"\n") > 1)
+    if not begun or any((run / "checkpoints").glob("[!.]*")):
+        return None
+    if (found := load_finished(run)) is None:
+        raise ValueError(
+            f"{run} holds a run that is not complete, and its checkpoints are gone: it cannot go on. Use another "
+            "folder for a new run."
+        )
+    return found
+
+
 def _check(config: Config, clips: Clips) -> None:
     """Refuse what cannot work before anything is written."""
     if not len(clips):
         raise ValueError("No clip is left to train on: all are marked test or validation.")
+    if len(clips) < 2:
+        raise ValueError(
+            "Only 1 clip is there: pre-training needs 2 at least, and hundreds to learn something."
+        )
+    if config.mixing == "kmix" and len(clips) < config.mix_centroids:
+        raise ValueError(
+            f"The {len(clips)} clips are too few for k-mix's {config.mix_centroids} centroids: lower mix_centroids "
+            "(--mix-centroids), or take mixing = mixup (--mixing mixup)."
+        )
     if config.batch_size > len(clips):
         raise ValueError(
             f"batch_size = {config.batch_size} is more than the {len(clips)} clips: lower batch_size "

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from slicer_lite import distributed
-from slicer_lite.config import Config
+from slicer_lite.config import WINDOW, Config
 from slicer_lite.crop import RandomResizeCrop
 from slicer_lite.device import in_double
 from slicer_lite.kmix import KMix, fit_centroids, single_centroid
@@ -136,5 +136,6 @@ def fit_views(config: Config, clips: Clips, device: torch.device) -> TwoViews:
 
 def random_starts(clips: Clips, chosen: Tensor, draws: torch.Generator) -> Tensor:
     """A random window's start, in samples, within each chosen clip: `(B,)` -> `(B,)`."""
-    room = torch.from_numpy(clips.room)[chosen]
+    # Of these clips alone: what a step costs must not grow with the number of all.
+    room = torch.from_numpy(clips.lengths[chosen.numpy()] - WINDOW).clamp(min=0)
     return (torch.rand(len(chosen), generator=draws, dtype=torch.float64) * (room + 1)).long()

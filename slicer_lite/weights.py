@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors.torch
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -16,6 +15,7 @@ from slicer_lite.delores import DeLoResM
 from slicer_lite.encoder import Encoder
 from slicer_lite.files import write_durably
 from slicer_lite.moco import MoCo, Network
+from slicer_lite.randomness import seeded
 from slicer_lite.slicer import SLICER
 
 METHODS: dict[str, type[MoCo]] = {"slicer": SLICER, "delores_m": DeLoResM, "moco": MoCo}  # of config.method
@@ -84,9 +84,14 @@ def load(source: str | Path) -> Pretrained:
         )
     try:
         with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get(_ABOUT, "{}"))
+            about = dict(json.loads((file.metadata() or {}).get(_ABOUT, "{}")))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+    except (
+        SafetensorError,
+        OSError,
+        ValueError,
+        TypeError,
+    ) as error:  # the latter two: no description in JSON
         raise ValueError(f"{path} is not a readable safetensors file: {error}.") from None
     if about.get("format") != _FORMAT:
         raise ValueError(
@@ -99,7 +104,7 @@ def load(source: str | Path) -> Pretrained:
         centroids = tensors.pop("centroids", None)
         network.load_state_dict(tensors)
         step = int(about["step"])
-    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+    except (KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
         raise ValueError(f"{path} does not fit together: {error}") from None
     return Pretrained(network.eval().requires_grad_(False), centroids, config, step)
 
@@ -124,8 +129,7 @@ def load_encoder(source: str | Path) -> Encoder:
 
 def untrained_encoder(like: Encoder, seed: int = 0) -> Encoder:
     """An encoder of the same size and input statistics with random weights: a baseline to measure against."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         encoder = Encoder(channels=like.channels, dim=like.dim)
     encoder.mean.copy_(like.mean)
     encoder.deviation.copy_(like.deviation)
@@ -142,6 +146,5 @@ def untrained(like: Pretrained, seed: int = 0) -> Pretrained:
 
 def _new_network(config: Config, seed: int) -> Network:
     """A network with weights drawn by `seed`; the caller's random numbers are not disturbed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         return METHODS[config.method].network(config)

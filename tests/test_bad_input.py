@@ -4,6 +4,7 @@ Each case makes an input in an empty folder and says what the message must conta
 traceback on the command line, and none may harm what was there before.
 """
 
+import json
 import multiprocessing
 import os
 import re
@@ -12,11 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import soundfile
+import torch
 
 import slicer_lite as sl
 from slicer_lite.cli import main
 from slicer_lite.store import decode
+from slicer_lite.weights import _ABOUT
 
 
 def wav(path, samples=None, rate=16_000, **options):
@@ -425,7 +429,7 @@ def test_unknown_preset_lists_the_known():
     ("changes", "message"),
     [
         ({"batch_size": 33}, "batch_size = 33 is more than the 32 clips"),
-        ({"mix_centroids": 40}, "needs at least 40 vectors"),
+        ({"mix_centroids": 40}, "too few for k-mix's 40 centroids"),
     ],
 )
 def test_settings_that_do_not_fit_the_data(tones, tmp_path, minute, changes, message):
@@ -471,3 +475,37 @@ def test_a_run_with_other_settings_is_refused_and_stays(tones, tmp_path, minute)
     with pytest.raises(ValueError, match="holds another run \\(temperature: 0.05 there, 0.2 here\\)"):
         sl.pretrain(minute.replace(temperature=0.2), tones, tmp_path / "run", steps=2, progress=False)
     assert (tmp_path / "run" / "weights.safetensors").read_bytes() == weights
+
+
+def test_too_few_clips_are_refused_before_anything_is_written(tmp_path, minute):
+    noise = [0.1 * np.random.default_rng(i).standard_normal(16_000) for i in range(3)]
+    with pytest.raises(ValueError, match="Only 1 clip is there: pre-training needs 2 at least"):
+        sl.pretrain(minute.replace(batch_size=2), noise[:1], tmp_path / "run", progress=False)
+    with pytest.raises(ValueError, match=r"3 clips .*4 centroids.*--mix-centroids.*--mixing mixup"):
+        sl.pretrain(minute.replace(batch_size=2), noise, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_in_which_nothing_was_trained_takes_mended_settings_and_clips(tmp_path, minute):
+    with pytest.raises(ValueError, match="silent"):
+        sl.pretrain(minute, [np.zeros(16_000)] * 8, tmp_path, progress=False)
+    noise = [0.1 * np.random.default_rng(i).standard_normal(16_000) for i in range(9)]
+    assert sl.pretrain(minute, noise, tmp_path, steps=1, progress=False).step == 1
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", None])
+def test_a_damaged_config_of_a_run_is_named(tones, tmp_path, minute, content):
+    sl.pretrain(minute, tones, tmp_path, steps=1, progress=False)
+    path = tmp_path / "config.json"
+    if content is None:  # one part alone
+        content = json.dumps({**json.loads(path.read_text()), "clips": []})
+    path.write_text(content)
+    with pytest.raises(ValueError, match=r"config.json is damaged"):
+        sl.pretrain(minute, tones, tmp_path, steps=1, progress=False)
+
+
+def test_weights_whose_description_is_no_description_are_named(tmp_path):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(safetensors.torch.save({"x": torch.zeros(1)}, {_ABOUT: "[]"}))
+    with pytest.raises(ValueError, match=r"x.safetensors"):
+        sl.load(path)

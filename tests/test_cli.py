@@ -1,14 +1,17 @@
 """The command line as a person types it."""
 
 import dataclasses
+import errno
 import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from slicer_lite import cli
 from slicer_lite.cli import main
 from slicer_lite.config import Config
 
@@ -29,6 +32,64 @@ def test_pretrain_probe_embed(tones, tmp_path, capsys):
     with np.load(tmp_path / "e.npz", allow_pickle=False) as file:
         assert file["embeddings"].shape == (48, 16)
         assert file["paths"][0].endswith(".wav")
+
+
+def test_embeddings_that_could_not_be_written_leave_no_half_a_file(tones, tmp_path, capsys, monkeypatch):
+    def half(file, **arrays):
+        with file if hasattr(file, "write") else Path(file).open("wb") as there:
+            there.write(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    command = ["embed", "--weights", "tiny", "--data", str(tones), "--out", str(tmp_path / "e.npz")]
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(np, "savez", half)
+        main(command)
+    assert "e.npz" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+    main(command)
+    with np.load(tmp_path / "e.npz") as file:
+        assert len(file["embeddings"]) == 48
+
+
+def interrupt(*_, **__):
+    raise KeyboardInterrupt
+
+
+def test_an_interruption_at_once_says_what_there_is(tones, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(cli, "make_sounds", interrupt)
+    with pytest.raises(SystemExit) as ended:
+        main(["make-sounds", "--out", str(tmp_path / "sounds")])
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "Interrupted: nothing was saved.\n"
+    monkeypatch.setattr(cli, "pretrain", interrupt)
+    with pytest.raises(SystemExit):
+        main(["pretrain", "--data", str(tones), "--out", str(tmp_path / "run"), *SMALL])
+    said = capsys.readouterr().err
+    assert said.startswith(
+        "Interrupted at once. To go on from the last checkpoint: slicer-lite pretrain --data"
+    )
+
+
+@pytest.mark.filterwarnings("default")
+def test_of_torchruns_processes_one_speaks(tones, tmp_path, capsys, monkeypatch):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "bad.wav").write_bytes(b"no sound")
+    for path in list(tones.glob("*.wav"))[:9]:
+        (tmp_path / "data" / path.name).write_bytes(path.read_bytes())
+    command = ["embed", "--weights", "tiny", "--data", str(tmp_path / "data"), "--out"]
+    main([*command, str(tmp_path / "0.npz")])
+    assert "Note: " in capsys.readouterr().err
+    monkeypatch.setenv("RANK", "1")
+    main([*command, str(tmp_path / "1.npz")])
+    assert "Note: " not in capsys.readouterr().err
+
+
+def test_a_short_run_is_not_called_ill_at_its_end(tones, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(cli.health, "diagnose", lambda metrics: ["Ill: very."])
+    main(["pretrain", "--data", str(tones), "--out", str(tmp_path / "run"), *SMALL])
+    assert "Ill" not in capsys.readouterr().out
+    main(["pretrain", "--data", str(tones), "--out", str(tmp_path / "long"), *SMALL[:-1], "50"])
+    assert "Ill" in capsys.readouterr().out
 
 
 def test_results_are_never_overwritten(tones, tmp_path, capsys):

@@ -208,3 +208,22 @@ def test_a_batch_that_processes_cannot_share_is_refused(tones, tmp_path, minute,
         ValueError, match="batch_size = 8 cannot be shared by 3 processes: use a multiple of 3"
     ):
         sl.train._check(minute, sl.load_clips(tones, progress=False))
+
+
+def several_runs(data, folder):
+    """Three runs one after the other, as a loop over seeds has them."""
+    config = sl.preset(
+        "tiny", channels=4, dim=16, clusters=4, queue=64, mix_memory=32, batch_size=8, precision="fp32"
+    )
+    for seed in range(3):
+        sl.pretrain(
+            config.replace(seed=seed), data, folder / str(seed), steps=2, device="cpu", progress=False
+        )
+
+
+@pytest.mark.slow
+def test_one_run_after_the_other_in_the_same_processes(together, tones, tmp_path):
+    for child in (processes := together(2, several_runs, tones, tmp_path)):
+        child.join(120)
+    assert [child.exitcode for child in processes] == [0, 0]
+    assert [sl.load(tmp_path / str(seed)).step for seed in range(3)] == [2, 2, 2]

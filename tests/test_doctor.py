@@ -78,3 +78,20 @@ def test_a_look_that_fails_is_a_finding(monkeypatch):
     device = found("device")
     assert device.state == "broken"
     assert "driver too old" in device.found
+
+
+def test_a_driver_that_pytorch_cannot_use_is_noted(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    for version, word in (("13.0", "driver"), (None, "without CUDA")):
+        monkeypatch.setattr("torch.version.cuda", version)
+        device = found("device")
+        assert device.state == "note"
+        assert word in device.remedy
+
+
+def test_a_cache_that_is_a_file_is_broken(monkeypatch, tmp_path):
+    (tmp_path / "cache").write_text("no folder")
+    for folder in ("cache", "cache/inside"):
+        monkeypatch.setenv("SLICER_LITE_CACHE", str(tmp_path / folder))
+        assert found("disk").state == "broken"

@@ -73,13 +73,18 @@ def test_what_is_no_audiontt_is_refused(encoder):
     del state["fc.3.weight"]
     with pytest.raises(ValueError, match=r"missing.*fc\.3\.weight"):
         Encoder.from_audiontt(state)
+    state = encoder.state_dict()
+    del state["features.1.1.running_mean"]
+    with pytest.raises(ValueError, match=r"missing.*features\.1\.1\.running_mean"):
+        Encoder.from_audiontt(state)
     two = {f"{name}.{k}": v for name in ("student", "teacher") for k, v in encoder.state_dict().items()}
     with pytest.raises(ValueError, match="Several encoders"):
         Encoder.from_audiontt(two)
 
 
+@pytest.mark.parametrize("frames", [24, 25, 9])
 @pytest.mark.parametrize("training", [True, False])
-def test_first_block_equals_its_layers_one_after_the_other(training):
+def test_first_block_equals_its_layers_one_after_the_other(training, frames):
     torch.manual_seed(0)
     block = Encoder(channels=5, dim=8).double().features[0].train(training)
     norm = block[1]
@@ -87,8 +92,8 @@ def test_first_block_equals_its_layers_one_after_the_other(training):
         for values in (norm.weight, norm.bias, norm.running_mean, norm.running_var.add_(1)):
             values.add_(torch.rand_like(values) - 0.5)
     plain = nn.Sequential(*copy.deepcopy(block)).train(training)
-    lms = torch.randn(11, 1, 16, 24, dtype=torch.float64)  # more clips than are counted at a time
-    weights = torch.randn(11, 5, 8, 12, dtype=torch.float64)
+    lms = torch.randn(11, 1, 16, frames, dtype=torch.float64)  # more clips than are counted at a time
+    weights = torch.randn(11, 5, 8, frames // 2, dtype=torch.float64)
     for layers in (block, plain):
         (layers(lms) * weights).sum().backward()
     torch.testing.assert_close(block(lms), plain(lms))

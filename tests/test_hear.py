@@ -167,3 +167,11 @@ def test_other_audio_is_refused(model, audio, message):
 def test_clips_without_a_stamp_are_refused(model):
     with pytest.raises(ValueError, match="too short for a timestamp: 560"):
         hear.get_timestamp_embeddings(torch.zeros(1, 559), model)
+
+
+def test_both_functions_refuse_the_same_audio(model):
+    audio = torch.zeros(1, 16_000)
+    audio[0, 5] = 1.01
+    for embeddings in (hear.get_scene_embeddings, hear.get_timestamp_embeddings):
+        with pytest.raises(ValueError, match="Clip 0"):
+            embeddings(audio, model)

@@ -112,3 +112,14 @@ def test_half_precision_of_the_networks_does_not_reach_the_losses(loss):
         torch.testing.assert_close(
             loss(*arguments), loss(*(a.double() if torch.is_tensor(a) else a for a in arguments)).float()
         )
+
+
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_half_precision_is_computed_in_single_and_all_arguments_have_names(half):
+    q, k, n = (normalize(torch.randn(size, 8), dim=1).to(half) for size in (4, 4, 16))
+    loss = info_nce(query=q, key=k, queue=n, temperature=0.05)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, info_nce(q.float(), k.float(), n.float(), 0.05))
+    p = torch.rand(6, 3).softmax(1).to(half)
+    assert losses.cluster_contrast(p=p, q=p, temperature=1.0).dtype == torch.float32
+    assert losses.decorrelation(x=q, y=k).dtype == torch.float32

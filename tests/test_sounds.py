@@ -308,3 +308,41 @@ def test_unknown_label_names_the_allowed_ones(task: str) -> None:
 def test_unknown_task_names_the_allowed_ones() -> None:
     with pytest.raises(ValueError, match="instrument"):
         render("weather")
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is rendered: for tests of the folder alone."""
+    monkeypatch.setattr(world, "_write", lambda folder, seed, clips: len(clips))
+
+
+@pytest.mark.usefixtures("quick")
+def test_an_empty_folder_is_filled_also_by_the_name_of_a_dot_or_a_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    make_sounds(".", clips=200, workers=1)
+    assert (tmp_path / "here" / "sounds.json").is_file()
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    make_sounds(tmp_path / "link", clips=200, workers=1)
+    assert (tmp_path / "real" / "sounds.json").is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "link", "real"]
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff"])
+def test_a_damaged_note_of_a_world_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "sounds.json").write_bytes(content)
+    with pytest.raises(FileExistsError, match=r"sounds\.json.*damaged.*delete this one"):
+        make_sounds(tmp_path, clips=200, workers=1)
+
+
+def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise soundfile.LibsndfileError(2)
+
+    monkeypatch.setattr(soundfile, "write", full)
+    with pytest.raises(OSError, match="flac"):
+        make_sounds(tmp_path / "new", clips=200, workers=1)

@@ -25,6 +25,7 @@ from slicer_lite.checkpoint import load_checkpoint, save_checkpoint
 from slicer_lite.cli import main
 from slicer_lite.randomness import clip_order, generator
 from slicer_lite.run_folder import read_metrics
+from slicer_lite.weights import untrained, untrained_encoder
 
 
 def bits(run):
@@ -343,6 +344,43 @@ def test_when_all_checkpoints_are_damaged_the_run_is_not_begun_again_silently(tm
         load_checkpoint(tmp_path)
 
 
+@pytest.mark.parametrize("gone", ["damaged", "deleted"])
+def test_a_stopped_run_without_checkpoints_is_never_begun_again_silently(clips, tmp_path, minute, gone):
+    run, stop = tmp_path / "run", threading.Event()
+    sl.pretrain(
+        minute, clips, run, progress=False, stop=stop, on_step=lambda m: m["step"] == 5 and stop.set()
+    )
+    for path in (run / "checkpoints").iterdir():
+        path.write_bytes(b"no") if gone == "damaged" else path.unlink()
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.suffix in (".jsonl", ".json")}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for _ in range(2):
+            with pytest.raises(ValueError, match="checkpoints"):
+                sl.pretrain(minute, clips, run, progress=False)
+    assert before == {p: p.read_bytes() for p in run.rglob("*") if p.suffix in (".jsonl", ".json")}
+    assert sl.load(run).step == 5
+
+
+def test_a_complete_run_whose_checkpoints_were_deleted_is_loaded(clips, tmp_path, minute):
+    sl.pretrain(minute, clips, tmp_path, progress=False)
+    shutil.rmtree(tmp_path / "checkpoints")
+    before = (tmp_path / "metrics.jsonl").stat()
+    assert sl.pretrain(minute, clips, tmp_path, progress=False).step == 12
+    assert (tmp_path / "metrics.jsonl").stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_what_a_kill_left_half_written_is_no_obstacle_and_does_not_stay(clips, tmp_path, minute):
+    (tmp_path / ".config.json.unfinished").write_text("{")
+    stop = threading.Event()
+    stop.set()
+    sl.pretrain(minute, clips, tmp_path, progress=False, stop=stop)
+    left = tmp_path / "checkpoints" / f".step-00000001-{64 * 'a'}.safetensors.unfinished"
+    left.write_bytes(b"half")
+    sl.pretrain(minute, clips, tmp_path, progress=False)
+    assert not left.exists()
+
+
 def run_with_little_room(config, data, folder, most):
     import resource
 
@@ -458,3 +496,14 @@ def test_compiled_networks_learn_what_the_others_do(clips, tmp_path, monkeypatch
         losses.append([run.one_step()["total"] for _ in range(4)])
     assert run.model.student._compiled_call_impl and run.model.teacher._compiled_call_impl
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+
+
+def test_loading_and_comparing_leaves_the_random_numbers_of_gpus_alone(tones, tmp_path, minute, monkeypatch):
+    sl.pretrain(minute, tones, tmp_path, steps=1, progress=False)
+    seeded = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    trained = sl.load(tmp_path)
+    untrained(trained)
+    untrained_encoder(trained.encoder)
+    sl.pretrain(minute, tones, tmp_path / "other", steps=1, progress=False)
+    assert seeded == []

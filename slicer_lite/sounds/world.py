@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
+from slicer_lite.files import write_durably
 from slicer_lite.sounds import city, music, nature, voice
 from slicer_lite.sounds.synthesis import RATE, Random, Signal, record
 
@@ -33,6 +34,7 @@ TASKS: dict[str, tuple[str, ...]] = {
     "scene": tuple(nature.SCENES),
     "urban": tuple(city.URBAN),
 }
+_NOTE = "sounds.json"  # says which world a folder holds; the last file that is put there
 VOICE_TASKS = ("keyword", "speaker", "emotion", "language")
 SHARES = {"instrument": 0.14, "bird": 0.11, "scene": 0.14, "urban": 0.16}  # of all clips; the rest is voice
 TAKES = 2  # clips of one recording
@@ -202,7 +204,10 @@ def _write(folder: Path, seed: int, clips: list[Clip]) -> int:
 
     for clip in clips:
         pcm = _make(clip.family, clip.labels, clip.note, *_generators(clip, seed))
-        soundfile.write(folder / clip.path, pcm, RATE, subtype="PCM_16", format="FLAC")
+        try:
+            soundfile.write(folder / clip.path, pcm, RATE, subtype="PCM_16", format="FLAC")
+        except soundfile.LibsndfileError as error:  # of a full disk it says no more than "System error"
+            raise OSError(f"{folder / clip.path} cannot be written ({error}): is the disk full?") from None
     return len(clips)
 
 
@@ -213,11 +218,12 @@ def make_sounds(
 
     The bytes depend on `clips` and `seed` alone. `workers` processes render; by default one per processor, or
     none but this one for a few clips. `progress` shows a bar. A folder that holds exactly this world is left
-    as it is. The folder appears only when it is complete.
+    as it is. A new folder appears only when it is complete.
 
-    Raises FileExistsError when `folder` holds anything else, and ValueError below 200 clips.
+    Raises FileExistsError when `folder` holds anything else, OSError when a file cannot be written, and ValueError
+    below 200 clips.
     """
-    folder = Path(folder).expanduser()
+    folder = Path(folder).expanduser().resolve()
     identity = {"version": VERSION, "clips": clips, "seed": seed}
     planned = plan(clips, seed)
     if _holds(folder, identity):
@@ -229,12 +235,16 @@ def make_sounds(
             (unfinished / family).mkdir()
         _render_all(unfinished, seed, planned, workers, progress)
         _write_manifest(unfinished / "manifest.csv", planned)
-        (unfinished / "sounds.json").write_text(json.dumps(identity) + "\n", encoding="utf-8")
+        write_durably(unfinished / _NOTE, f"{json.dumps(identity)}\n".encode())
         unfinished.chmod(0o755)  # mkdtemp makes folders that only their owner can read
         try:
-            if folder.exists():
-                folder.rmdir()  # `_holds` found it empty
-            unfinished.rename(folder)
+            if (
+                folder.exists()
+            ):  # `_holds` found it empty; it stays, since somebody may be in it, or a disk mounted on it
+                for part in sorted(unfinished.iterdir(), key=lambda part: part.name == _NOTE):
+                    shutil.move(part, folder / part.name)
+            else:
+                unfinished.rename(folder)
         except OSError:
             if not _holds(folder, identity):  # unless another process has made the same world meanwhile
                 raise
@@ -247,13 +257,17 @@ def _holds(folder: Path, identity: dict[str, int]) -> bool:
     """Is exactly this world there already? False if nothing is; FileExistsError if something else is."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
-    note = folder / "sounds.json"
+    note = folder / _NOTE
     there = "other files"
     if note.is_file():
-        found = json.loads(note.read_text(encoding="utf-8"))
-        if found == identity:
-            return True
-        there = f"another sound world, {found}"
+        try:
+            found = json.loads(note.read_text(encoding="utf-8"))
+        except ValueError:  # neither JSON nor text
+            there = f"a {note.name} that is damaged"
+        else:
+            if found == identity:
+                return True
+            there = f"another sound world, {found}"
     raise FileExistsError(f"{folder} holds {there}, not {identity}. Give another folder, or delete this one.")
 
 
