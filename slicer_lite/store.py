@@ -8,10 +8,12 @@ import json
 import os
 import shutil
 import tempfile
+import time
 import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,7 @@ MIN_RATE, MAX_RATE = 1_000, 768_000  # Hz
 _FORMAT = 2  # part of the key: raise it when the files' meaning changes
 _AHEAD = 4  # files for each thread that may be decoded before they are written: bounds the memory
 _INDEX, _WAVEFORMS, _PATHS, _SKIPPED = "index.npz", "waveforms.i16", "paths.bin", "skipped.json"
+_UNFINISHED = "unfinished-"
 _TEXTS = ("task", "label", "split", "group")  # columns of the rows
 
 
@@ -399,7 +402,8 @@ def _build(table: Table, folder: Path, strict: bool, progress: bool) -> None:
     """Write the store of a table into a temporary folder, then rename it into place."""
     with naming(f"{folder.parent} (SLICER_LITE_CACHE moves it)"):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix="unfinished-"))
+        _sweep(folder.parent)
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=_UNFINISHED))
         (new := temporary / "new").mkdir()
     replaced = (folder / _INDEX).exists()
     kept: list[int] = []
@@ -442,6 +446,14 @@ def _build(table: Table, folder: Path, strict: bool, progress: bool) -> None:
                 raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _sweep(stores: Path) -> None:
+    """Remove what processes that were killed while they decoded have left behind: what is older than a week."""
+    for left in stores.glob(f"{_UNFINISHED}*"):
+        with suppress(OSError):  # another process may be sweeping, too
+            if time.time() - left.stat().st_mtime > 7 * 24 * 3600:
+                shutil.rmtree(left)
 
 
 def _write_index(folder: Path, table: Table, kept: np.ndarray, lengths: np.ndarray) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 import tracemalloc
 
 import numpy as np
@@ -354,3 +355,15 @@ def test_a_group_on_both_sides_is_said(tmp_path):
     ) as said:
         sl.load_clips(tmp_path, progress=False)
     assert len(said) == 1
+
+
+def test_what_a_kill_left_of_a_decoding_goes_after_a_week(tones, tmp_path, monkeypatch):
+    monkeypatch.setenv("SLICER_LITE_CACHE", str(tmp_path))
+    old, new = (tmp_path / "stores" / f"unfinished-{name}" for name in ("old", "new"))
+    for folder in (old, new):
+        (folder / "new").mkdir(parents=True)
+    weeks_ago = time.time() - 8 * 24 * 3600
+    os.utime(old, (weeks_ago, weeks_ago))
+    sl.load_clips(tones, progress=False)
+    assert not old.exists()
+    assert new.exists()
