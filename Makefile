@@ -13,6 +13,17 @@ ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 # Without a display there is no browser to open: the address is printed instead.
 BROWSER := $(if $(or $(DISPLAY),$(WAYLAND_DISPLAY),$(filter Darwin,$(shell uname))),,--no-browser)
 
+# An environment works only where it was made, and with the Python that it was made with: in another place, and for
+# another Python that is asked for, it is made anew.
+VERSION := import sys; print(sys.version_info[:2])
+MOVED := $(shell test -s .venv/ready && ! grep -qxF '$(CURDIR)' .venv/ready && echo moved)
+ifneq "$(filter command environment,$(firstword $(origin PYTHON)))" ""
+OTHER := $(shell test -x $(BIN)/python && test "$$($(BIN)/python -c '$(VERSION)')" != "$$($(PYTHON) -c '$(VERSION)')" && echo other)
+endif
+ifneq "$(MOVED)$(OTHER)" ""
+.PHONY: .venv/ready
+endif
+
 .PHONY: lab test test-all check setup style notebooks docs browser clean
 
 lab: setup
@@ -51,11 +62,12 @@ setup: .venv/ready
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 		{ echo "slicer-lite needs Python 3.11 to 3.13, and $(PYTHON) is $$($(PYTHON) --version 2>&1): make PYTHON=python3.12 …"; exit 1; }
 	@echo "Setting up .venv: some minutes, and about 7 GB."
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	# One without pip is what an interruption leaves, or a system that lacks its package for venv.
+	test -z "$(MOVED)$(OTHER)" && $(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[notebooks,test]'
 	# JupyterLab would ask whether to fetch news from its makers.
 	$(BIN)/jupyter labextension disable --level=sys_prefix @jupyterlab/apputils-extension:announcements
-	touch $@
+	@echo '$(CURDIR)' > $@
 
 clean:
 	rm -rf build tests/browser/artefacts .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

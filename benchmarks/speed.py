@@ -2,7 +2,7 @@
 
     python benchmarks/speed.py [--parts views,kmix,step,training,store,embedding,import] [--out FILE]
 
-Run it on an idle machine. Every figure is the median of at least 7 repeats, with the smallest and the largest; ratios
+Run it on an idle machine. Every figure is the median of 5 repeats or more, with the smallest and the largest; ratios
 are taken turn by turn. Parts that are not asked for keep the figures that the file has.
 """
 

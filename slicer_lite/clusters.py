@@ -126,6 +126,7 @@ def _labelled(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Both as arrays, without the clips that have no label."""
     clusters, labels = np.asarray(clusters), np.asarray(labels)
+    labels = np.where(pd.isna(labels), "", labels.astype(object))
     if clusters.ndim != 1 or clusters.shape != labels.shape:
         raise ValueError(
             f"Clusters and labels must be (N,) each, got shapes {clusters.shape} and {labels.shape}."

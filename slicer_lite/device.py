@@ -18,9 +18,7 @@ def choose_device(name: str = "auto") -> torch.device:
         ValueError: unknown name, or a device that this machine does not have.
     """
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        return _best()
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -34,6 +32,12 @@ def choose_device(name: str = "auto") -> torch.device:
         have = [name for name, present in there.items() if present and name != device.type]
         raise ValueError(f"Device {name!r} is not there on this machine. Use --device {' or '.join(have)}.")
     return device
+
+
+def _best() -> torch.device:
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def computes_in_bf16(device: torch.device) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from slicer_lite.config import F_MAX, F_MIN, HOP, SAMPLE_RATE
@@ -21,6 +22,7 @@ from slicer_lite.run_folder import read_metrics
 
 # Colours that stay apart for colour-blind readers (Okabe and Ito).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
+_LISTED = 24  # groups at most in a legend
 _MARKERS = ("o", "^", "s")  # where there are more groups than colours
 
 
@@ -156,16 +158,41 @@ def show_box(
     axes.set(title=title, xlabel="canvas (frames of 10 ms)", ylabel="mel band")
 
 
-def show_groups(axes: Axes, points: np.ndarray, groups: Sequence[str] | np.ndarray, title: str = "") -> None:
-    """Scatter `(N, 2)` points, a colour and a marker for each group; clips without a group are grey."""
+def show_groups(
+    axes: Axes,
+    points: np.ndarray,
+    groups: Sequence[str] | np.ndarray,
+    title: str = "",
+    order: Sequence[str] | None = None,
+) -> None:
+    """Scatter `(N, 2)` points, a colour and a marker for each group; clips without a group are grey.
+
+    Args:
+        order: all groups there are, such that a group looks alike in several pictures of which not all have it; by
+            default those of `groups`, sorted. A legend lists those of `groups`, if they are not more than 24.
+    """
     groups = np.asarray(groups)
-    axes.scatter(points[groups == "", 0], points[groups == "", 1], s=6, color="0.8", linewidth=0)
-    for number, name in enumerate(sorted(set(groups) - {""})):
-        colour, marker = COLOURS[number % len(COLOURS)], _MARKERS[number // len(COLOURS) % len(_MARKERS)]
-        mine = points[groups == name]
-        axes.scatter(mine[:, 0], mine[:, 1], s=12, color=colour, marker=marker, label=name, linewidth=0)
-    axes.legend(frameon=False, fontsize=8, markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5))
-    axes.set(title=title, xticks=[], yticks=[])
+    names = sorted(set(groups) - {""}) if order is None else list(order)
+    place = {name: number for number, name in enumerate(names)}
+    number = np.array([place.get(group, -1) for group in groups])  # (N,)
+    axes.scatter(points[number < 0, 0], points[number < 0, 1], s=6, color="0.8", linewidth=0)
+    colours, marker = np.array(COLOURS)[number % len(COLOURS)], number // len(COLOURS) % len(_MARKERS)
+    for kind, drawn in enumerate(_MARKERS):
+        mine = (number >= 0) & (marker == kind)
+        if mine.any():
+            axes.scatter(points[mine, 0], points[mine, 1], s=12, c=colours[mine], marker=drawn, linewidth=0)
+    there = np.unique(number[number >= 0])
+    if 0 < len(there) <= _LISTED:
+        looks = [(COLOURS[n % len(COLOURS)], _MARKERS[n // len(COLOURS) % len(_MARKERS)]) for n in there]
+        handles = [Line2D([], [], linestyle="", color=c, marker=m, markeredgewidth=0) for c, m in looks]
+        legend = axes.legend(
+            handles, [""] * len(there), frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5)
+        )
+        # Named here, since a legend leaves out names that begin with _.
+        for text, n in zip(legend.get_texts(), there, strict=True):
+            text.set_text(names[n])
+    more = f" ({len(there)} labels)" if len(there) > _LISTED else ""
+    axes.set(title=f"{title}{more}", xticks=[], yticks=[])
 
 
 _UNKNOWN = {"accuracy": np.nan, "low": np.nan, "high": np.nan}

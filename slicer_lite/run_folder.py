@@ -104,7 +104,12 @@ def read_metrics(run_dir: str | Path) -> list[dict[str, float]]:
     path = Path(run_dir).expanduser() / METRICS
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist: is {run_dir} a run folder?")
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return read_lines(path)
+
+
+def read_lines(path: Path) -> list[dict[str, float]]:
+    """What a run noted in a file, one dict a line, without the line that a crash cut short."""
+    return [json.loads(line) for line in _whole(path)]
 
 
 class Log:
@@ -185,18 +190,22 @@ def _add_events(events: SummaryWriter, metrics: dict[str, float]) -> None:
             events.add_scalar(name, value, int(metrics["step"]))
 
 
+def _whole(path: Path) -> list[str]:
+    """A file's lines up to the one that a crash cut short, if there is one."""
+    whole = []
+    for line in path.read_text(errors="replace").splitlines(keepends=True):
+        try:
+            json.loads(line)
+        except json.JSONDecodeError:
+            break
+        whole.append(line)
+    return whole
+
+
 def _cut_after(path: Path, step: int) -> None:
     """Drop the lines of steps after `step`, and the line that a crash cut short."""
     if not path.exists():
         return
-    kept = []
-    lines = path.read_text(errors="replace").splitlines(keepends=True)
-    for line in lines:
-        try:
-            if json.loads(line)["step"] > step:
-                break
-        except json.JSONDecodeError:
-            break
-        kept.append(line)
-    if len(kept) < len(lines):
-        write_durably(path, "".join(kept).encode())
+    kept = "".join(line for line in _whole(path) if json.loads(line)["step"] <= step).encode()
+    if kept != path.read_bytes():
+        write_durably(path, kept)

@@ -13,7 +13,7 @@ from hypothesis import settings
 from matplotlib.figure import Figure
 
 import slicer_lite as sl
-from slicer_lite import figures, train
+from slicer_lite import device, figures, train
 
 settings.register_profile("quiet", deadline=None, max_examples=25, print_blob=True)
 settings.load_profile("quiet")
@@ -28,6 +28,12 @@ def own_cache(tmp_path_factory):
     patch.setenv("SLICER_LITE_CACHE", str(tmp_path_factory.mktemp("cache")))
     yield
     patch.undo()
+
+
+@pytest.fixture(autouse=True)
+def on_cpu(monkeypatch):
+    """What chooses a device by itself takes the CPU also where there is a GPU: tests of one ask for it by name."""
+    monkeypatch.setattr(device, "_best", lambda: torch.device("cpu"))
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,7 @@
 """What clusters hold, on assignments small enough to count by hand."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -34,9 +35,12 @@ def test_purity_and_nmi_have_their_exact_values(found, purity, nmi):
         assert clusters.nmi(found, labels) == pytest.approx(nmi, abs=1e-12)
 
 
-def test_clips_without_a_label_do_not_count():
-    assert clusters.purity([0, 0, 1, 1], ["a", "", "b", ""]) == 1.0
-    assert clusters.nmi([0, 0, 1, 1], ["a", "", "b", ""]) == pytest.approx(1.0)
+@pytest.mark.parametrize("missing", ["", None, np.nan, pd.NA])
+def test_clips_without_a_label_do_not_count(missing):
+    labels = np.array(["a", missing, "b", missing], dtype=object)
+    assert clusters.purity([0, 0, 1, 1], labels) == 1.0
+    assert clusters.nmi([0, 0, 1, 1], labels) == pytest.approx(1.0)
+    assert clusters.contents([0, 0, 1, 1], labels)["clips"].tolist() == [1, 1]
 
 
 def test_no_labels_or_shapes_that_differ_are_refused():

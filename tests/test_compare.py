@@ -54,6 +54,24 @@ def test_the_spread_over_seeds_is_pooled_by_hand():
     assert (row["difference"], row["high"] - row["difference"]) == pytest.approx((0.15, reach))
 
 
+def test_tasks_may_have_different_numbers_of_folds():
+    base = result("base", {"a": [0.5, 0.6, 0.7], "b": [0.7, 0.7]})
+    other = result("other", {"a": [0.5, 0.7, 0.9], "b": [0.8, 0.9]}, dropout=0.1)
+    row = compare.differences([base, other], "base").loc["other"]
+    # Differences: 0.0, 0.1, 0.2 with variance 0.01, and 0.1, 0.2 with variance 0.005.
+    reach = stats.t.ppf(0.975, 3) * np.sqrt((0.01 * (1 / 3 + 1 / 2) + 0.005 * (1 / 2 + 1)) / 4)
+    assert row["difference"] == pytest.approx((0.1 + 0.15) / 2)
+    assert row["high"] - row["difference"] == pytest.approx(reach)
+    with pytest.raises(ValueError, match="'b' has one fold"):
+        compare.differences([result("base", {"a": [0.5, 0.6], "b": [0.7]})] * 2, "base")
+
+
+def test_results_of_before_a_setting_was_known_are_compared():
+    old = {**BASE, "config": {k: v for k, v in BASE["config"].items() if k != "two_windows"}}
+    new = result("two windows", BASE["folds"], two_windows=True)
+    assert compare.families([old, new]) == {"base": {"two windows": "two_windows True"}}
+
+
 def test_equal_results_differ_by_nothing():
     row = compare.differences([BASE, {**BASE, "name": "same"}], "base").loc["same"]
     assert (row["difference"], row["low"], row["high"]) == (0, 0, 0)

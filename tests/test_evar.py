@@ -35,7 +35,10 @@ def evaluation(cfg, loader):
     device = torch.device("cpu")
     representation = getattr(evar, cfg.audio_repr.partition(".")[2])(cfg).to(device)
     representation.precompute(device, loader)
-    wrapped = torch.nn.DataParallel(representation).to(device)
+    # Where there is a GPU, DataParallel is for GPUs alone.
+    wrapped = (
+        representation if torch.cuda.is_available() else torch.nn.DataParallel(representation).to(device)
+    )
     wrapped.eval()
     with torch.no_grad():
         return torch.vstack([wrapped(batch.to(device)).detach().cpu() for batch, _ in loader]).numpy()

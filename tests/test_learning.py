@@ -8,6 +8,7 @@ import pytest
 import slicer_lite as sl
 from slicer_lite import figures, lape
 from slicer_lite.lape.learning import _elapsed, few
+from slicer_lite.run_folder import read_metrics
 
 
 @pytest.fixture(scope="module")
@@ -92,3 +93,14 @@ def test_the_figure_shows_each_seed_the_means_and_the_baselines():
     assert by_time.lines[2].get_xdata() == pytest.approx([2 / 60, 8 / 60])
     assert [label.get_text() for label in by_labels.get_xticklabels()] == ["5", "all"]
     assert by_labels.lines[2].get_ydata() == pytest.approx([35, 35])
+
+
+def test_a_run_that_is_going_on_or_was_cut_off_can_be_looked_at(run, clips):
+    for name in ("metrics.jsonl", "timings.jsonl"):
+        lines = (run / name).read_text().splitlines(keepends=True)
+        (run / name).write_text("".join(lines[:2]) + lines[2][:9])  # the third was cut short
+    found = lape.learning_curve(run, clips)
+    assert found["step"].tolist() == [0, 1, 2, 3]
+    assert found["seconds"].isna().tolist() == [False, False, False, True]
+    assert [line["step"] for line in read_metrics(run)] == [1, 2]
+    figures.curves(run)

@@ -81,3 +81,21 @@ def test_very_short_sounds_are_heard(recorder):
 def test_embeddings_of_other_clips_are_refused(pretrained):
     with pytest.raises(ValueError, match=r"shape \(1, 16\).*Got \(5, 16\)"):
         Recorder(pretrained, sl.load_clips([tone(200)]), np.zeros((5, 16)))
+
+
+def test_of_long_sounds_the_beginning_is_shown(pretrained):
+    long = np.tile(tone(300), 12)
+    recorder = Recorder(pretrained, sl.load_clips([long, tone(200)]), neighbours=2)
+    sent = []
+    recorder.send = lambda message, buffers=None: sent.append((message, buffers))
+    recorder.hear(long, "mine")
+    message, buffers = sent[-1]
+    assert [s["seconds"] for s in message["sounds"]] == [10.0, 10.0, 1.0]
+    assert message["sounds"][0]["title"] == "mine (its beginning)"
+    assert [len(soundfile.read(io.BytesIO(b))[0]) for b in buffers[:3]] == [160_000, 160_000, 16_000]
+    assert len(recorder.heard.waveform) == 12 * 16_000
+
+
+def test_a_name_with_dollars_is_no_formula(recorder):
+    recorder.hear(tone(200), "cost_$1_$2.wav")
+    assert "image/png" in recorder._repr_mimebundle_()[0]

@@ -6,13 +6,15 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 import torch
 import traitlets
+from matplotlib.figure import Figure
 
 import slicer_lite as sl
-from slicer_lite import clusters, widgets
+from slicer_lite import clusters, figures, widgets
 from slicer_lite.kmix import mix
 from slicer_lite.widgets import Audition, SoundMap
 from slicer_lite.widgets.common import front_end
@@ -312,3 +314,50 @@ def test_every_front_end_is_valid_javascript(tmp_path):
         module.write_text(file.read_text() if file.name == "common.js" else front_end(file.name))
         checked = subprocess.run([node, "--check", module], capture_output=True, text=True, check=False)
         assert checked.returncode == 0, checked.stderr
+
+
+# -- pictures of groups ------------------------------------------------------------------------------------------
+
+
+def looks(axes):
+    """Colour of each point that has a group, by its place."""
+    return {
+        tuple(place): tuple(colour)
+        for drawn in axes.collections[1:]
+        for place, colour in zip(drawn.get_offsets().tolist(), drawn.get_facecolors().tolist(), strict=True)
+    }
+
+
+def test_a_group_looks_alike_in_pictures_of_which_not_all_have_it():
+    points, names = np.arange(8.0).reshape(4, 2), ["0", "2", "5", "10"]
+    every, few = Figure().subplots(), Figure().subplots()
+    figures.show_groups(every, points, names, order=names)
+    figures.show_groups(few, points[2:], names[2:], order=names)
+    assert looks(few) == {place: colour for place, colour in looks(every).items() if place in looks(few)}
+    assert [text.get_text() for text in few.get_legend().get_texts()] == ["5", "10"]
+
+
+def test_the_legend_has_every_label_and_none_where_there_are_too_many():
+    axes = Figure().subplots()
+    figures.show_groups(axes, np.zeros((3, 2)), ["_silence_", "yes", ""])
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["_silence_", "yes"]
+    for groups, title in (([""] * 30, "map"), ([f"{n:02}" for n in range(30)], "map (30 labels)")):
+        axes = Figure().subplots()
+        figures.show_groups(axes, np.zeros((30, 2)), groups, "map")
+        assert axes.get_legend() is None
+        assert axes.get_title() == title
+
+
+def test_labels_from_a_table_with_gaps():
+    table = pd.DataFrame({"animal": ["cat", None, "dog", np.nan]})
+    for values in (table["animal"], table["animal"].astype("string"), table["animal"].astype("category")):
+        column = _column([np.asarray(values)])
+        assert (column.labels, column.values[0].tolist()) == (["cat", "dog"], [1, 0, 2, 0])
+
+
+def test_a_task_called_cluster_keeps_its_labels():
+    own = {"cluster": np.array([f"own {n % 2}" for n in range(len(CLIPS))])}
+    shown = SoundMap(POINTS, CLIPS, SHARES, own)
+    assert [column["name"] for column in shown.columns][:1] == ["cluster"]
+    assert {"cluster of the network", "confidence"} <= {column["name"] for column in shown.columns}
+    assert shown.columns[0]["labels"] == ["own 0", "own 1"]

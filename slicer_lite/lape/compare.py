@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from slicer_lite.config import Config
 from slicer_lite.lape.probe import STRENGTHS, cross_validate
 from slicer_lite.store import Clips
 
@@ -57,31 +58,39 @@ def differences(results: Sequence[Result], base: str) -> pd.DataFrame:
         from -1 to 1), `seeds` (their number), `by_seed` (a list: the difference of each seed from the base's mean).
 
     Raises:
-        ValueError: there is no result called `base`, or two differ in their tasks or numbers of folds.
+        ValueError: there is no result called `base`, two differ in their tasks or numbers of folds, or a task has one
+            fold.
     """
     by_name = {name: _folds(results, name) for name in dict.fromkeys(result["name"] for result in results)}
     if base not in by_name:
         raise ValueError(f"There is no result called {base!r}: there are {', '.join(by_name) or 'none'}.")
     spread, freedom = _seed_variance([folds for name, folds in by_name.items() if name not in BASELINES])
-    reference = by_name.pop(base)  # (seeds, tasks, folds)
+    reference = by_name.pop(base)
+    for task, accuracies in reference.items():
+        if accuracies.shape[1] == 1:
+            raise ValueError(
+                f"The task {task!r} has one fold: nothing says how far another would be from it."
+            )
+    level = _averages(reference).mean()
     rows = {}
     for name, folds in by_name.items():
-        if folds.shape[1:] != reference.shape[1:] or _tasks(results, name) != _tasks(results, base):
+        if {t: a.shape[1] for t, a in folds.items()} != {t: a.shape[1] for t, a in reference.items()}:
             raise ValueError(f"{name!r} and {base!r} were not probed on the same tasks and folds.")
-        apart = folds.mean(0) - reference.mean(0)  # (tasks, folds)
-        tasks, count = apart.shape
-        # Each: variance of the mean, degrees of freedom.
-        shared = 1 / count + 1 / (count - 1)
-        sources = [(apart.var(1, ddof=1).mean() * shared / tasks, tasks * (count - 1))]
+        apart = [folds[task].mean(0) - reference[task].mean(0) for task in folds]  # (folds,) of each task
+        # Each: variance of the mean, degrees of freedom. Few groups make few folds: each task has its own number.
+        variance = sum(x.var(ddof=1) * (1 / len(x) + 1 / (len(x) - 1)) for x in apart) / len(apart) ** 2
+        sources = [(variance, sum(len(x) - 1 for x in apart))]
+        averages = _averages(folds)
         if freedom:
-            sources.append((spread * (1 / len(folds) + 1 / len(reference)), freedom))
+            sources.append((spread * (1 / len(averages) + 1 / len(_averages(reference))), freedom))
         reach = _reach(sources)
+        difference = averages.mean() - level
         rows[name] = {
-            "difference": apart.mean(),
-            "low": apart.mean() - reach,
-            "high": apart.mean() + reach,
-            "seeds": len(folds),
-            "by_seed": (folds.mean((1, 2)) - reference.mean()).tolist(),
+            "difference": difference,
+            "low": difference - reach,
+            "high": difference + reach,
+            "seeds": len(averages),
+            "by_seed": (averages - level).tolist(),
         }
     return pd.DataFrame.from_dict(
         rows, orient="index", columns=["difference", "low", "high", "seeds", "by_seed"]
@@ -115,7 +124,9 @@ def families(results: Sequence[Result]) -> dict[str, dict[str, str]]:
 
 def _setting(result: Result) -> dict[str, Any]:
     settings = {name: value for name, value in result["config"].items() if name != "seed"}
-    return {**settings, "share of the clips": result.get("share", 1.0)}
+    # A setting that the run's version did not know yet was then as its default is now.
+    before = {name: value for name, value in Config().to_dict().items() if name != "seed"}
+    return {**before, **settings, "share of the clips": result.get("share", 1.0)}
 
 
 def _one_change(base: Mapping[str, Any], other: Mapping[str, Any]) -> str:
@@ -124,25 +135,27 @@ def _one_change(base: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     return f"{changed[0]} {other[changed[0]]}" if len(changed) == 1 else ""
 
 
-def _tasks(results: Sequence[Result], name: str) -> set[str]:
-    return {task for result in results if result["name"] == name for task in result["folds"]}
-
-
-def _folds(results: Sequence[Result], name: str) -> np.ndarray:
-    """`(seeds, tasks, folds)` accuracies of a setting."""
+def _folds(results: Sequence[Result], name: str) -> dict[str, np.ndarray]:
+    """`(seeds, folds)` accuracies of a setting in each task."""
     mine = [result["folds"] for result in results if result["name"] == name]
-    tasks = sorted(mine[0])
     try:
-        return np.array([[folds[task] for task in tasks] for folds in mine])
-    except (KeyError, ValueError):
+        if any(set(folds) != set(mine[0]) for folds in mine):
+            raise ValueError
+        return {task: np.array([folds[task] for folds in mine]) for task in sorted(mine[0])}
+    except ValueError:
         raise ValueError(
             f"The results called {name!r} were not probed on the same tasks and folds."
         ) from None
 
 
-def _seed_variance(settings: Sequence[np.ndarray]) -> tuple[float, int]:
-    """Variance of the average within settings `(seeds, tasks, folds)`, pooled, and its degrees of freedom."""
-    averages = [folds.mean((1, 2)) for folds in settings]
+def _averages(folds: Mapping[str, np.ndarray]) -> np.ndarray:
+    """`(seeds,)` a setting's accuracy, its mean over the folds of a task and then over tasks."""
+    return np.mean([accuracies.mean(1) for accuracies in folds.values()], axis=0)
+
+
+def _seed_variance(settings: Sequence[Mapping[str, np.ndarray]]) -> tuple[float, int]:
+    """Variance of the average within settings, pooled, and its degrees of freedom."""
+    averages = [_averages(folds) for folds in settings]
     freedom = sum(len(x) - 1 for x in averages)
     return sum(((x - x.mean()) ** 2).sum() for x in averages) / max(freedom, 1), freedom
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pandas as pd
 from slicer_lite.embed import embed
 from slicer_lite.lape.probe import linear_probe, quick_probe
 from slicer_lite.lape.report import probed_tasks
-from slicer_lite.run_folder import TIMINGS
+from slicer_lite.run_folder import TIMINGS, read_lines
 from slicer_lite.store import Clips
 from slicer_lite.weights import load
 
@@ -25,8 +24,8 @@ def learning_curve(run_dir: str | Path, clips: Clips) -> pd.DataFrame:
         clips: to probe.
 
     Returns:
-        A row for each snapshot; columns `step`, `clips_seen`, `seconds` (of training, pauses left out) and `accuracy`
-        (mean over tasks, 0 to 1).
+        A row for each snapshot; columns `step`, `clips_seen`, `seconds` (of training, pauses left out; NaN where a
+        run that goes on, or was killed, has not noted them) and `accuracy` (mean over tasks, 0 to 1).
 
     Raises:
         FileNotFoundError: the folder holds no snapshots.
@@ -47,7 +46,7 @@ def learning_curve(run_dir: str | Path, clips: Clips) -> pd.DataFrame:
             {
                 "step": model.step,
                 "clips_seen": model.step * model.config.batch_size,
-                "seconds": elapsed[model.step],
+                "seconds": elapsed.get(model.step, np.nan),
                 "accuracy": float(np.mean(accuracies)),
             }
         )
@@ -100,7 +99,7 @@ def few(labels: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
 
 def _elapsed(run_dir: Path) -> dict[int, float]:
     """Seconds of training by step. The run's clock starts anew whenever the run is taken up again."""
-    lines = [json.loads(line) for line in (run_dir / TIMINGS).read_text().splitlines()]
+    lines = read_lines(run_dir / TIMINGS)
     total, before, heard, by_step = 0.0, 0.0, 0.0, {0: 0.0}
     for line in lines:
         now, clips = line["seconds"], line["seconds"] * line["clips_per_second"]  # since the clock's start

@@ -2,7 +2,7 @@
 
 Their Python half computes, with the package's own functions; their front end, in the JavaScript and CSS files
 beside it, only draws and plays. All of them work from the keyboard, follow JupyterLab's light and dark theme, show
-errors where they happen, and leave a static picture in a saved notebook.
+errors where they happen, and leave a static picture beside them in a saved notebook, for pages without widgets.
 """
 
 try:

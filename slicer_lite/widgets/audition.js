@@ -68,6 +68,7 @@ function render({ model, el }) {
   const about = element("div", { class: "slicer-hint", "aria-live": "polite" });
 
   el.classList.add("slicer-widget");
+  keepKeys(el);
   el.append(
     errorLine(model),
     element("div", { class: "slicer-row" }, element("label", {}, "clip ", menus[0])),

@@ -78,3 +78,10 @@ function stepByArrows(input) {
     event.stopPropagation();
   });
 }
+
+
+/** Keys pressed in a widget are the widget's: JupyterLab would take letters in a menu for commands to its cells. */
+function keepKeys(el) {
+  // On what has the focus itself: on an element around it the mark would come too late.
+  el.addEventListener("focusin", ({ target }) => (target.dataset.lmSuppressShortcuts = "true"));
+}

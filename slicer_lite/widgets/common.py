@@ -24,7 +24,7 @@ def front_end(name: str) -> str:
 
 
 class Widget(anywidget.AnyWidget):
-    """A widget that shows its errors, and that a saved notebook shows as a picture.
+    """A widget that shows its errors, and that leaves a picture beside itself in a saved notebook.
 
     Subclasses set `_esm = front_end("their.js")` and define `receive` and `picture`.
     """
@@ -62,8 +62,10 @@ class Widget(anywidget.AnyWidget):
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         data, metadata = super()._repr_mimebundle_() or ({}, {})
         content = io.BytesIO()
-        self.picture().savefig(content, format="png", dpi=matplotlib.rcParams["figure.dpi"])
-        # JupyterLab prefers the live widget; where there is none, the picture is shown.
+        with matplotlib.rc_context({"text.parse_math": False}):  # names of files and labels may hold a $
+            self.picture().savefig(content, format="png", dpi=matplotlib.rcParams["figure.dpi"])
+        # Shown where widgets are not understood, and by JupyterLab once the live widget is taken out of a saved
+        # notebook, as docs/execute_notebooks.py does.
         return {
             **data,
             "text/plain": f"<{type(self).__name__}>",

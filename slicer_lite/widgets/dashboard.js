@@ -125,13 +125,15 @@ export default () => {
   return {
     initialize({ model }) {
       model.on("msg:custom", ({ type, lines }) => {
-        if (type === "all") points = [];
-        points.push(...lines);
+        // A page that is opened meanwhile is sent all points, and some of them again as new ones.
+        const last = type === "new" && points.length ? points[points.length - 1].step : -1;
+        points = (type === "all" ? [] : points).concat(lines.filter(({ step }) => step > last));
         for (const view of views) view.draw(points);
       });
       model.send({ type: "hello" });
     },
     render({ model, el }) {
+      keepKeys(el);
       const view = makeView(model);
       el.append(view.root);
       views.add(view);

@@ -66,7 +66,7 @@ class Dashboard(Widget):
         steps: int | None = None,
         device: str = "auto",
     ) -> Pretrained:
-        """`slicer_lite.pretrain`, with the same arguments, result and errors, shown in this dashboard."""
+        """`slicer_lite.pretrain` shown in this dashboard: its arguments of these names, its result and its errors."""
         config = config if steps is None else config.replace(steps=steps)
         self._begin(config, Path(run_dir).expanduser())
         shown = display(self, display_id=True)

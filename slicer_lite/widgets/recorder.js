@@ -19,6 +19,7 @@ const REFUSALS = {
 };
 
 function render({ model, el }) {
+  keepKeys(el);
   const record = element("button", { type: "button" }, "● Record");
   const open = element("button", { type: "button" }, "Open a file …");
   const file = element("input", { type: "file", accept: "audio/*,video/*", hidden: "" });
@@ -63,32 +64,43 @@ function render({ model, el }) {
     file.value = ""; // so that the same file can be opened again
   });
 
+  // The microphone is on from getUserMedia's answer until its tracks are stopped: on every way out.
   let recorder = null;
+  let closed = false;
   const halt = () => recorder?.state === "recording" && recorder.stop();
   async function begin() {
     if (!navigator.mediaDevices) {
       say("", "The microphone works only on https pages and on 127.0.0.1.");
       return;
     }
-    let stream;
+    let stream = null;
+    const release = () => stream?.getTracks().forEach((track) => track.stop());
+    record.disabled = true; // while the browser asks, a second click would open it a second time
     try {
       const raw = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
       stream = await navigator.mediaDevices.getUserMedia({ audio: raw });
+      if (closed) {
+        release();
+        return;
+      }
+      recorder = new MediaRecorder(stream);
+      const parts = [];
+      const until = setTimeout(halt, 1000 * model.get("seconds"));
+      recorder.addEventListener("dataavailable", (event) => parts.push(event.data));
+      recorder.addEventListener("stop", () => {
+        clearTimeout(until);
+        release();
+        record.textContent = "● Record";
+        send(new Blob(parts, { type: recorder.mimeType }), "microphone");
+      });
+      recorder.start();
     } catch (error) {
+      release();
       say("", `The microphone cannot be used: ${REFUSALS[error.name] ?? error.message}.`);
       return;
+    } finally {
+      record.disabled = false;
     }
-    const parts = [];
-    const until = setTimeout(halt, 1000 * model.get("seconds"));
-    recorder = new MediaRecorder(stream);
-    recorder.addEventListener("dataavailable", (event) => parts.push(event.data));
-    recorder.addEventListener("stop", () => {
-      clearTimeout(until);
-      for (const track of stream.getTracks()) track.stop();
-      record.textContent = "● Record";
-      send(new Blob(parts, { type: recorder.mimeType }), "microphone");
-    });
-    recorder.start();
     record.textContent = "■ Stop";
     say(`Recording, at most ${model.get("seconds")} s …`);
   }
@@ -117,6 +129,7 @@ function render({ model, el }) {
   });
   model.send({ type: "hello" });
   return () => {
+    closed = true;
     halt();
     clear();
   };

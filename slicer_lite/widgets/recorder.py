@@ -19,6 +19,8 @@ from slicer_lite.store import Clips
 from slicer_lite.weights import Pretrained
 from slicer_lite.widgets.common import Widget, front_end, pixels, wav
 
+_LONGEST = 10 * SAMPLE_RATE  # samples of a sound that are shown and played
+
 
 @dataclass(frozen=True)
 class Heard:
@@ -60,7 +62,8 @@ class Recorder(Widget):
         heard: the last sound and what was found for it; None before the first.
 
     Raises:
-        ValueError: embeddings that do not fit the clips or the model.
+        ValueError: embeddings that do not fit the clips or the model, or a model without clusters (`moco`,
+            `delores_m`).
     """
 
     _esm = front_end("recorder.js")
@@ -138,11 +141,15 @@ class Recorder(Widget):
         return figure
 
     def _sounds(self, heard: Heard) -> list[tuple[str, np.ndarray]]:
-        """A title and a waveform for the sound and each of its neighbours."""
+        """A title and a waveform for the sound and each of its neighbours, of long ones their beginning."""
         found = zip(heard.neighbours, heard.similarities, strict=True)
-        return [
+        sounds = [
             (heard.name, heard.waveform),
             *((f"{self._clips.describe(i)}, cosine {cosine:.3f}", self._clips[i]) for i, cosine in found),
+        ]
+        return [
+            (f"{title} (its beginning)", x[:_LONGEST]) if len(x) > _LONGEST else (title, x)
+            for title, x in sounds
         ]
 
     def _cluster(self, heard: Heard) -> str:

@@ -78,6 +78,7 @@ function render({ model, el }) {
   if (maps.length > 1) controls.prepend(element("label", {}, "map ", step, " ", stepName));
   hint.textContent = "Point at a dot to see and hear its clip; draw around dots to count them.";
   el.classList.add("slicer-widget");
+  keepKeys(el);
   el.append(
     errorLine(model),
     controls,

@@ -39,9 +39,10 @@ class SoundMap(Widget):
             compared.
         clips: the N clips, in the same order; anything that `load_clips` takes.
         assignment: `(N, M)` soft assignments, or a mapping of them with the names of `embeddings`: adds the
-            colours 'cluster' (first choice) and 'confidence' (largest share).
+            colours 'cluster' (first choice) and 'confidence' (largest share), with 'of the network' behind it where
+            a task or one of `colours` has that name.
         colours: further things to colour by, each `(N,)`: floats get a colour scale, others a colour for each value;
-            `''` is 'no label'. The labels of each of the clips' tasks are always there.
+            `''`, None and NaN among labels are 'no label'. The labels of each of the clips' tasks are always there.
         colour: what to colour by at first; the first of all by default.
         seed: of UMAP.
 
@@ -156,7 +157,8 @@ class SoundMap(Widget):
             if column.labels is None:
                 figures.show_numbers(axes, self.points[name], values, title)
             else:
-                figures.show_groups(axes, self.points[name], np.array(["", *column.labels])[values], title)
+                groups = np.array(["", *column.labels])[values]
+                figures.show_groups(axes, self.points[name], groups, title, column.labels)
         return figure
 
     def _checked(self, name: str, values: Any, dimensions: int = 2) -> np.ndarray:
@@ -175,8 +177,11 @@ class SoundMap(Widget):
         if isinstance(assignment, Mapping) and list(by_name) != names:
             raise ValueError(f"Assignments are for {list(by_name)}, but maps are for {names}.")
         all_ = [self._checked(name, values) for name, values in by_name.items()]
-        self._columns["cluster"] = _column([values.argmax(1) for values in all_])
-        self._columns["confidence"] = _column([values.max(1) for values in all_])
+        for name, of in (("cluster", np.argmax), ("confidence", np.max)):
+            free = (
+                name if name not in self._columns else f"{name} of the network"
+            )  # a task may be called so, too
+            self._columns[free] = _column([of(values, axis=1) for values in all_])
 
     def _counts(self, chosen: np.ndarray) -> dict[str, pd.Series]:
         """How many of the chosen clips have which label, for each column of labels of which some have one."""
@@ -232,6 +237,9 @@ def _column(values: list[np.ndarray]) -> _Column:
     """Floats are numbers, all else is labels, of which 16 bits tell 65,535 apart."""
     if values[0].dtype.kind == "f":
         return _Column(values, None)
+    values = [
+        np.where(pd.isna(v), "", v.astype(object)).astype(str) if v.dtype.kind == "O" else v for v in values
+    ]
     found, place = np.unique(np.concatenate(values), return_inverse=True)
     text = [str(label) for label in found]
     labels = [label for label in text if label]

@@ -124,3 +124,16 @@ def test_what_is_mixed_is_reached_by_tab_and_changed_by_arrow_keys(audition):
     audition.page.keyboard.press("ArrowUp")
     audition.page.get_by_text("with gains √").wait_for()  # Python has followed
     expect(second).to_be_checked()
+
+
+def test_keys_in_a_menu_are_no_commands_to_jupyterlab(audition):
+    cells = audition.page.locator(".jp-Cell")
+    before = cells.count()
+    menu = audition.page.get_by_label("clip", exact=True)
+    menu.focus()
+    for key in ("d", "d", "x", "a"):  # delete, cut, new cell
+        menu.press(key)
+    assert cells.count() == before
+    menu.press("5")  # the names begin with digits: letters and digits find one
+    expect(menu.locator("option:checked")).to_have_text("500 Hz")
+    expect(menu).to_be_focused()

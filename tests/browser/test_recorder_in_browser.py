@@ -107,3 +107,28 @@ def test_the_microphone_finds_neighbours(notebook):
     assert (name, pitch) == ("microphone", pytest.approx(440, abs=5))  # the browser's microphone plays a tone
     assert 1 < seconds < 4
     assert 0.1 < level < 0.5
+
+
+SLOW_PERMISSION = """
+window.streams = [];
+const media = navigator.mediaDevices, real = media.getUserMedia.bind(media);
+media.getUserMedia = async (wanted) => {
+  const stream = await real(wanted);
+  window.streams.push(stream);
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  return stream;
+};
+null;
+"""
+
+
+def test_the_microphone_is_opened_once_and_never_stays_on(notebook):
+    page, record = notebook.page, notebook.page.get_by_role("button", name="Record")
+    page.evaluate(SLOW_PERMISSION)
+    record.evaluate(
+        "button => { button.click(); button.click(); }"
+    )  # the second while the browser still asks
+    page.get_by_role("button", name="Stop").click()
+    expect(record).to_be_visible()
+    live = "streams.map((stream) => stream.getTracks().filter((t) => t.readyState === 'live').length)"
+    assert page.evaluate(live) == [0]
