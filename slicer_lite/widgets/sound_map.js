@@ -26,6 +26,7 @@ function render({ model, el }) {
   let px = new Float32Array(count); // where they are in the canvas
   let py = new Float32Array(count);
   let grid = new Map();
+  let flat = false; // dots are too small for shapes, on the map and so in the legend
   let current = -1; // the clip that is pointed at
   let chosen = null; // Uint32Array, numbers of the selected clips in their order; null before the first drawing
   let selection = null; // Uint8Array, 1 for each of them; null if there are none
@@ -128,7 +129,8 @@ function render({ model, el }) {
     const side = 2 * radius + 2;
     const made = element("canvas", { width: side * ratio, height: side * ratio });
     const g = made.getContext("2d");
-    const { colour: fill, shape } = look(code);
+    const { colour: fill, shape: own } = look(code);
+    const shape = flat ? 2 : own;
     const middle = side / 2;
     g.scale(ratio, ratio);
     g.beginPath();
@@ -157,6 +159,10 @@ function render({ model, el }) {
     const code = codes();
     const g = base.getContext("2d");
     const tiny = radius < TINY;
+    if (tiny !== flat) {
+      flat = tiny;
+      drawLegend();
+    }
     const marks = new Map(); // code -> its colour or picture
     const kept = columns.get(model.get("colour")).labels ? 0xffff : 0xf000; // the bits that a look depends on
     g.clearRect(0, 0, SIZE, SIZE);

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from playwright.sync_api import expect
 
 # Two clouds: on the left the even clips, 500 Hz, around clip 2; on the right the odd ones, 1000 Hz, around clip 1.
 # Clip 0 is alone between them.
@@ -220,6 +221,22 @@ def test_twenty_thousand_points_answer_within_250_milliseconds(open_notebook):
     print("ms to hover", hovers, "to draw around 10,000 clips", lassos)
     assert min(hovers[1:]) <= 250, hovers
     assert min(lassos[1:]) <= 250, lassos
+
+
+def test_the_legend_shows_shapes_only_where_the_map_does(open_notebook):
+    """Of nine labels the last has the colour of the first, and another shape where dots are large enough for one."""
+    same = []
+    for count in (100, 6000):
+        nine = "{'nine': np.arange(N) % 9}"
+        notebook = open_notebook(
+            MAP.format(count=count, samples=400) + f"SoundMap(points, clips, None, {nine})"
+        )
+        notebook.run_all()
+        marks = notebook.page.locator(".slicer-legend canvas")
+        expect(marks).to_have_count(9, timeout=60_000)
+        first, *_, last = marks.evaluate_all("all => all.map((one) => one.toDataURL())")
+        same.append(first == last)
+    assert same == [False, True]
 
 
 def test_an_error_in_python_is_shown_in_the_widget(sounds):
