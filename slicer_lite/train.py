@@ -89,7 +89,8 @@ def pretrain(
         The trained student as `slicer_lite.load(run_dir)` gives it.
 
     Raises:
-        ValueError: settings or clips that cannot work, or a folder that holds another run.
+        ValueError: settings or clips that cannot work, or a folder that holds another run, or one that has lost its
+            checkpoints before its end.
         BlockingIOError: another process is training in this folder.
         FloatingPointError: the loss is not finite; the last good state is kept.
         MemoryError: the device's memory is full, though the estimate before the first step did not say so.
