@@ -324,6 +324,7 @@ def test_an_empty_folder_is_filled_also_by_the_name_of_a_dot_or_a_link(
     monkeypatch.chdir(tmp_path / "here")
     make_sounds(".", clips=200, workers=1)
     assert (tmp_path / "here" / "sounds.json").is_file()
+    assert not list((tmp_path / "here").glob(".*"))
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
     make_sounds(tmp_path / "link", clips=200, workers=1)

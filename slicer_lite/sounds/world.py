@@ -229,7 +229,9 @@ def make_sounds(
     if _holds(folder, identity):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    # An empty folder (`_holds` has seen to that) stays and is filled: somebody may be in it, or a disk mounted on it.
+    empty = folder.exists()
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder if empty else folder.parent))
     try:
         for family in {clip.family: None for clip in planned}:
             (unfinished / family).mkdir()
@@ -238,11 +240,9 @@ def make_sounds(
         write_durably(unfinished / _NOTE, f"{json.dumps(identity)}\n".encode())
         unfinished.chmod(0o755)  # mkdtemp makes folders that only their owner can read
         try:
-            if (
-                folder.exists()
-            ):  # `_holds` found it empty; it stays, since somebody may be in it, or a disk mounted on it
+            if empty:
                 for part in sorted(unfinished.iterdir(), key=lambda part: part.name == _NOTE):
-                    shutil.move(part, folder / part.name)
+                    part.rename(folder / part.name)
             else:
                 unfinished.rename(folder)
         except OSError:
