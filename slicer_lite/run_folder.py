@@ -6,10 +6,10 @@ import importlib.util
 import json
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import filelock
 import torch
@@ -60,19 +60,33 @@ def claim(run: Path, config: Config, clips: Clips) -> None:
     path = run / "config.json"
     mine = {"config": config.to_dict(), "clips": {"number": len(clips), "fingerprint": clips.fingerprint()}}
     there = {p.name for p in run.iterdir() if p.name != _LOCK and not p.name.endswith(UNFINISHED)}
-    if not path.exists() or there == {path.name}:
-        if there - {path.name}:
+    if path.name in there:
+        different = _different(path, mine)
+        if not different:
+            return
+        if there != {path.name}:
             raise ValueError(
-                f"{run} holds other things ({', '.join(sorted(there)[:3])}, …) and no config.json: use an empty "
-                "or new folder for a run."
+                f"{run} holds another run ({'; '.join(different)}). Use another folder, or its settings."
             )
-        versions = {
-            "slicer_lite": slicer_lite.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        }
-        write_json(path, {**mine, "versions": versions, "threads": torch.get_num_threads()})
-        return
+    elif there:
+        raise ValueError(
+            f"{run} holds other things ({', '.join(sorted(there)[:3])}, …) and no config.json: use an empty "
+            "or new folder for a run."
+        )
+    versions = {
+        "slicer_lite": slicer_lite.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+    write_json(path, {**mine, "versions": versions, "threads": torch.get_num_threads()})
+
+
+def _different(path: Path, mine: Mapping[str, Any]) -> list[str]:
+    """What a run's `config.json` has otherwise, as `name: value there, value here`.
+
+    Raises:
+        ValueError: it is damaged.
+    """
     try:
         theirs = json.loads(path.read_text())
         # A setting that the run's version did not know yet was then as its default is now.
@@ -84,15 +98,11 @@ def claim(run: Path, config: Config, clips: Clips) -> None:
     except (ValueError, KeyError, TypeError, AttributeError):  # ValueError: neither JSON nor text
         raise ValueError(f"{path} is damaged: use another folder for a new run.") from None
     now = {**mine["config"], **{f"clips.{k}": v for k, v in mine["clips"].items()}}
-    different = [
+    return [
         f"{name}: {before.get(name)!r} there, {now.get(name)!r} here"
         for name in {**before, **now}
         if before.get(name) != now.get(name)
     ]
-    if different:
-        raise ValueError(
-            f"{run} holds another run ({'; '.join(different)}). Use another folder, or its settings."
-        )
 
 
 def read_metrics(run_dir: str | Path) -> list[dict[str, float]]:

@@ -7,7 +7,7 @@ import pytest
 
 import slicer_lite as sl
 from slicer_lite.cli import main
-from slicer_lite.run_folder import METRICS, TIMINGS, Log, read_metrics
+from slicer_lite.run_folder import METRICS, TIMINGS, Log, claim, read_metrics
 
 
 def noted(run, steps, **options):
@@ -89,3 +89,11 @@ def test_without_tensorboard_the_remedy_is_named_before_anything_is_written(
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert said.startswith("Error: TensorBoard is not installed: pip install 'slicer-lite[tensorboard]'")
     assert not (tmp_path / "run").exists()
+
+
+def test_what_several_processes_claim_is_written_once(tones, tmp_path, minute):
+    clips = sl.load_clips(tones, progress=False)
+    claim(tmp_path, minute, clips)
+    before = (tmp_path / "config.json").stat()
+    claim(tmp_path, minute, clips)
+    assert (tmp_path / "config.json").stat().st_ino == before.st_ino  # a replaced file is another one
