@@ -248,7 +248,7 @@ def main(arguments: list[str] | None = None) -> None:
         if str(stopped):
             _say(f"Interrupted: {stopped}. To go on: {again}")
         elif isinstance(command, Pretrain):
-            _say(f"Interrupted at once. To go on from the last checkpoint: {again}")
+            _say(f"Interrupted at once. To go on from the last checkpoint, if there is one: {again}")
         else:
             _say("Interrupted: nothing was saved.")
         sys.exit(128 + signal.SIGINT)

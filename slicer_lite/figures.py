@@ -176,15 +176,20 @@ def show_groups(
     place = {name: number for number, name in enumerate(names)}
     number = np.array([place.get(group, -1) for group in groups])  # (N,)
     axes.scatter(points[number < 0, 0], points[number < 0, 1], s=6, color="0.8", linewidth=0)
-    colours, marker = np.array(COLOURS)[number % len(COLOURS)], number // len(COLOURS) % len(_MARKERS)
-    for kind, drawn in enumerate(_MARKERS):
-        mine = (number >= 0) & (marker == kind)
+    looks = [
+        (COLOURS[n % len(COLOURS)], _MARKERS[n // len(COLOURS) % len(_MARKERS)]) for n in range(len(names))
+    ]
+    for marker in _MARKERS:
+        mine = np.array([n >= 0 and looks[n][1] == marker for n in number], dtype=bool)
         if mine.any():
-            axes.scatter(points[mine, 0], points[mine, 1], s=12, c=colours[mine], marker=drawn, linewidth=0)
+            colours = [looks[n][0] for n in number[mine]]
+            axes.scatter(points[mine, 0], points[mine, 1], s=12, c=colours, marker=marker, linewidth=0)
     there = np.unique(number[number >= 0])
     if 0 < len(there) <= _LISTED:
-        looks = [(COLOURS[n % len(COLOURS)], _MARKERS[n // len(COLOURS) % len(_MARKERS)]) for n in there]
-        handles = [Line2D([], [], linestyle="", color=c, marker=m, markeredgewidth=0) for c, m in looks]
+        handles = [
+            Line2D([], [], linestyle="", color=colour, marker=marker, markeredgewidth=0)
+            for colour, marker in (looks[n] for n in there)
+        ]
         legend = axes.legend(
             handles, [""] * len(there), frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5)
         )

@@ -82,6 +82,7 @@ def get_timestamp_embeddings(audio: Tensor, model: HearModel) -> tuple[Tensor, T
         milliseconds: 35, 75, 115, …, the last one less than 40 ms before the end of the clip.
     """
     _check(audio)
+    check_waveforms(list(audio.cpu().numpy()))  # as `embed` does for whole clips
     if audio.shape[1] < _FIRST:
         raise ValueError(
             f"Clips of {audio.shape[1]} samples are too short for a timestamp: {_FIRST} at least."
@@ -110,4 +111,3 @@ def _check(audio: Tensor) -> None:
         raise ValueError(
             f"HEAR passes float audio of shape (n_sounds, n_samples), got {tuple(audio.shape)} of {audio.dtype}."
         )
-    check_waveforms(list(audio.cpu().numpy()))

@@ -119,7 +119,7 @@ def read_metrics(run_dir: str | Path) -> list[dict[str, float]]:
 
 def read_lines(path: Path) -> list[dict[str, float]]:
     """What a run noted in a file, one dict a line, without the line that a crash cut short."""
-    return [json.loads(line) for line in _whole(path)]
+    return [noted for _, noted in _whole(path)]
 
 
 class Log:
@@ -200,15 +200,14 @@ def _add_events(events: SummaryWriter, metrics: dict[str, float]) -> None:
             events.add_scalar(name, value, int(metrics["step"]))
 
 
-def _whole(path: Path) -> list[str]:
-    """A file's lines up to the one that a crash cut short, if there is one."""
+def _whole(path: Path) -> list[tuple[str, dict[str, float]]]:
+    """A file's lines, and what each says, up to the one that a crash cut short, if there is one."""
     whole = []
     for line in path.read_text(errors="replace").splitlines(keepends=True):
         try:
-            json.loads(line)
+            whole.append((line, json.loads(line)))
         except json.JSONDecodeError:
             break
-        whole.append(line)
     return whole
 
 
@@ -216,6 +215,6 @@ def _cut_after(path: Path, step: int) -> None:
     """Drop the lines of steps after `step`, and the line that a crash cut short."""
     if not path.exists():
         return
-    kept = "".join(line for line in _whole(path) if json.loads(line)["step"] <= step).encode()
+    kept = "".join(line for line, noted in _whole(path) if noted["step"] <= step).encode()
     if kept != path.read_bytes():
         write_durably(path, kept)

@@ -66,7 +66,7 @@ def test_an_interruption_at_once_says_what_there_is(tones, tmp_path, capsys, mon
         main(["pretrain", "--data", str(tones), "--out", str(tmp_path / "run"), *SMALL])
     said = capsys.readouterr().err
     assert said.startswith(
-        "Interrupted at once. To go on from the last checkpoint: slicer-lite pretrain --data"
+        "Interrupted at once. To go on from the last checkpoint, if there is one: slicer-lite pretrain"
     )
 
 

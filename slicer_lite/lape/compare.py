@@ -71,7 +71,7 @@ def differences(results: Sequence[Result], base: str) -> pd.DataFrame:
             raise ValueError(
                 f"The task {task!r} has one fold: nothing says how far another would be from it."
             )
-    level = _averages(reference).mean()
+    level = _averages(reference)  # (seeds,)
     rows = {}
     for name, folds in by_name.items():
         if {t: a.shape[1] for t, a in folds.items()} != {t: a.shape[1] for t, a in reference.items()}:
@@ -82,15 +82,15 @@ def differences(results: Sequence[Result], base: str) -> pd.DataFrame:
         sources = [(variance, sum(len(x) - 1 for x in apart))]
         averages = _averages(folds)
         if freedom:
-            sources.append((spread * (1 / len(averages) + 1 / len(_averages(reference))), freedom))
+            sources.append((spread * (1 / len(averages) + 1 / len(level)), freedom))
         reach = _reach(sources)
-        difference = averages.mean() - level
+        difference = averages.mean() - level.mean()
         rows[name] = {
             "difference": difference,
             "low": difference - reach,
             "high": difference + reach,
             "seeds": len(averages),
-            "by_seed": (averages - level).tolist(),
+            "by_seed": (averages - level.mean()).tolist(),
         }
     return pd.DataFrame.from_dict(
         rows, orient="index", columns=["difference", "low", "high", "seeds", "by_seed"]
@@ -123,10 +123,10 @@ def families(results: Sequence[Result]) -> dict[str, dict[str, str]]:
 
 
 def _setting(result: Result) -> dict[str, Any]:
-    settings = {name: value for name, value in result["config"].items() if name != "seed"}
     # A setting that the run's version did not know yet was then as its default is now.
-    before = {name: value for name, value in Config().to_dict().items() if name != "seed"}
-    return {**before, **settings, "share of the clips": result.get("share", 1.0)}
+    settings = {**Config().to_dict(), **result["config"]}
+    del settings["seed"]
+    return {**settings, "share of the clips": result.get("share", 1.0)}
 
 
 def _one_change(base: Mapping[str, Any], other: Mapping[str, Any]) -> str:

@@ -103,9 +103,8 @@ def _elapsed(run_dir: Path) -> dict[int, float]:
     total, before, heard, by_step = 0.0, 0.0, 0.0, {0: 0.0}
     for line in lines:
         now, clips = line["seconds"], line["seconds"] * line["clips_per_second"]  # since the clock's start
-        begun_anew = clips < heard * (
-            1 + 1e-9
-        )  # the number of clips grows from step to step; their product rounds
+        # The number of clips grows from step to step, but for rounding of the product.
+        begun_anew = clips < heard * (1 + 1e-9)
         total += now if begun_anew else now - before
         before, heard = now, clips
         by_step[int(line["step"])] = total

@@ -18,7 +18,7 @@ from slicer_lite.embed import mean_over_windows, set_statistics
 from slicer_lite.encoder import Encoder
 from slicer_lite.lape.probe import Accuracy, counted, with_validation
 from slicer_lite.logmel import LogMel
-from slicer_lite.randomness import clip_order, generator
+from slicer_lite.randomness import clip_order, generator, seeded
 from slicer_lite.store import Clips
 from slicer_lite.views import random_starts
 
@@ -92,8 +92,7 @@ def supervised(
         numbers[part["clip"], column] = np.searchsorted(names[task], part["label"].to_numpy(str))
     labelled = (numbers != _NO_LABEL).any(1)
     fit, y = clips.subset(labelled), torch.from_numpy(numbers[labelled]).to(where)
-    with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
-        torch.manual_seed(seed)
+    with seeded(seed, where):
         model = _Model(channels, dim, [len(n) for n in names.values()]).to(where)
         set_statistics(model.encoder, fit)
         best, highest = (
