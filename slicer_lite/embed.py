@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from slicer_lite.config import WINDOW, Config
+from slicer_lite.device import memory_kept
 from slicer_lite.encoder import Encoder
 from slicer_lite.logmel import LogMel
 from slicer_lite.store import Clips, check_waveforms, load_clips
@@ -162,7 +163,7 @@ def over_windows(
     owner, starts = windows_of(clips)
     logmel = LogMel().to(device)
     bar = tqdm(total=len(owner), desc="embedding", unit="window", disable=not progress, leave=False)
-    with bar:
+    with bar, memory_kept(device):
         for at, waveform in enumerate(_batches(clips, owner, starts, batch_size)):
             some = slice(at * batch_size, at * batch_size + len(waveform))
             yield owner[some], feature(logmel(waveform.to(device))).float().cpu().numpy()

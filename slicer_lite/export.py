@@ -84,8 +84,8 @@ def save_onnx(encoder: Encoder, path: Path, int8: bool = False) -> None:
             bands = {node.name for node in model.graph.node if "logmel.bands" in node.input}
             with tempfile.TemporaryDirectory() as folder:
                 small = Path(folder) / "int8.onnx"
-                # Unsigned, as their inputs are: with signed weights onnxruntime's sums of 16 bits overflow on x86 CPUs
-                # that have no VNNI.
+                # Unsigned, as their inputs are: with signed weights onnxruntime's sums of 16 bits overflow on x86
+                # CPUs that have no VNNI.
                 quantize_dynamic(
                     model, small, per_channel=True, weight_type=QuantType.QUInt8,
                     op_types_to_quantize=["MatMul", "Gemm"], nodes_to_exclude=sorted(bands),

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from slicer_lite.device import choose_device, computes_in_bf16
+from slicer_lite.device import choose_device, computes_in_bf16, memory_kept
 from slicer_lite.embed import mean_over_windows, set_statistics
 from slicer_lite.encoder import Encoder
 from slicer_lite.lape.probe import Accuracy, counted, with_validation
@@ -99,11 +99,12 @@ def supervised(
             model.state_dict(),
             -np.inf,
         )  # without a choice: the weights as they will be at the end
-        for _ in _training(model, fit, y, epochs, seed, where, progress):
-            if validate:
-                likelihood = _likelihood(model, clips, held, names, where)
-                if likelihood > highest:
-                    highest, best = likelihood, copy.deepcopy(model.state_dict())
+        with memory_kept(where):
+            for _ in _training(model, fit, y, epochs, seed, where, progress):
+                if validate:
+                    likelihood = _likelihood(model, clips, held, names, where)
+                    if likelihood > highest:
+                        highest, best = likelihood, copy.deepcopy(model.state_dict())
     model.load_state_dict(best)
     scores = _scores(model, clips, test, where)
     right = {task: names[task][scores[task].argmax(1)] == test[task]["label"].to_numpy(str) for task in tasks}
