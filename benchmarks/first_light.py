@@ -1,4 +1,4 @@
-"""Does SLICER learn in 200 steps on real recordings, and how fast? Writes results/first_light.json.
+"""Does SLICER learn in 200 steps on real recordings? Writes results/first_light.json.
 
     python benchmarks/first_light.py --data FOLDER [--steps 200] [--seeds 3] [--untrained 24] [--runs FOLDER]
 
@@ -16,17 +16,14 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-import torch
-from measure import machine, seconds, spread
+from measure import machine
 from scipy import stats
 
 import slicer_lite as sl
-from slicer_lite.device import autocast
 from slicer_lite.files import write_json
 from slicer_lite.lape import evaluate
 from slicer_lite.lape.compare import differences, fold_accuracies
 from slicer_lite.lape.report import TRAINED, UNTRAINED, as_text
-from slicer_lite.train import Training
 from slicer_lite.weights import Pretrained, untrained
 
 RESULTS = Path(__file__).parent / "results" / "first_light.json"
@@ -75,7 +72,6 @@ def main() -> None:
             "inside": inside,
             "seeds": seeds,
             "untrained": [{"seed": row["seed"], "average": row["average"]} for row in random],
-            "speed": speed(heard, arguments.runs / "speed"),
             "machine": machine(),
         },
     )
@@ -109,33 +105,6 @@ def gain_on_test(trained: list[dict[str, Any]], random: list[dict[str, Any]]) ->
         row["average"] for row in random
     )
     return {"difference": mean, "low": float(interval.low), "high": float(interval.high)}
-
-
-def speed(clips: sl.Clips, run: Path, repeats: int = 10) -> dict[str, object]:
-    """Clips per second of whole training steps, and the share of them that is not the model's."""
-    config = sl.preset("tiny")
-    run.mkdir(parents=True, exist_ok=True)
-    training = Training(config, clips, run, torch.device("cpu"))
-    training.model.train()
-    view1, view2 = torch.randn(2, config.batch_size, 1, 64, 96).unbind(0)
-    ids = torch.arange(config.batch_size)
-
-    def model_only() -> None:
-        with autocast(config, training.device):
-            loss = training.model.loss(view1, view2, ids)["total"]
-        loss.backward()
-        training.optimizer.step()
-        training.optimizer.zero_grad(set_to_none=True)
-
-    whole, model = seconds(training.one_step, model_only, repeats=repeats)
-    rates = [config.batch_size / took for took in whole]
-    outside = [1 - m / w for m, w in zip(model, whole, strict=True)]
-    return {
-        "clips_per_second": spread(rates),
-        "share_outside_the_model": spread(outside),
-        "repeats": repeats,
-        "load": "whole training steps of the tiny preset, batch 256, from the store",
-    }
 
 
 if __name__ == "__main__":

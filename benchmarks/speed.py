@@ -1,6 +1,9 @@
 """How fast each part is, and how near its floor. Writes results/speed.json.
 
-    python benchmarks/speed.py [--parts views,kmix,step,training,store,embedding,import] [--out FILE]
+    python benchmarks/speed.py [--parts views,kmix,step,training,store,embedding,import,pretraining] [--data sounds]
+        [--out FILE]
+
+`--data` is for the part `pretraining` alone; results/speed_fp32.json is of a CPU without instructions for bf16.
 
 Run it on an idle machine. Every figure is the median of 5 repeats or more, with the smallest and the largest; ratios
 are taken turn by turn. Parts that are not asked for keep the figures that the file has.
@@ -12,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -24,7 +28,7 @@ from measure import machine, ratios, seconds, spread
 import slicer_lite as sl
 from slicer_lite.config import SAMPLE_RATE, WINDOW, Config
 from slicer_lite.data import make_table
-from slicer_lite.device import autocast
+from slicer_lite.device import autocast, memory_kept
 from slicer_lite.files import write_json
 from slicer_lite.kmix import KMix
 from slicer_lite.slicer import SLICER
@@ -131,9 +135,10 @@ def step(name: str, batch: int, **changes: object) -> dict[str, object]:
         training.model.queue_clip.fill_(10**6)
         view1, view2 = torch.randn(2, batch, 1, 64, 96).unbind(0)
         repeats = 7 if batch <= 128 else 5
-        whole, bare = seconds(
-            training.one_step, lambda: floor(training.model, view1, view2), repeats=repeats, warmups=1
-        )
+        with memory_kept(CPU):  # as `pretrain` does
+            whole, bare = seconds(
+                training.one_step, lambda: floor(training.model, view1, view2), repeats=repeats, warmups=1
+            )
     return {
         "step, clips a second": spread([batch / t for t in whole]),
         "floor, clips a second": spread([batch / t for t in bare]),
@@ -153,6 +158,32 @@ def steps() -> dict[str, object]:
     return found
 
 
+def pretraining(data: str, repeats: int = 10) -> dict[str, object]:
+    """Clips per second of whole training steps on recordings, and the share of them that is not the model's."""
+    config, clips = sl.preset("tiny"), sl.load_clips(data).for_pretraining()
+    with tempfile.TemporaryDirectory() as folder:
+        run = Training(config, clips, Path(folder), CPU)
+        run.model.train()
+        view1, view2 = torch.randn(2, config.batch_size, 1, 64, 96).unbind(0)
+        ids = torch.arange(config.batch_size)
+
+        def model_only() -> None:
+            with autocast(config, CPU):
+                loss = run.model.loss(view1, view2, ids)["total"]
+            loss.backward()
+            run.optimizer.step()
+            run.optimizer.zero_grad(set_to_none=True)
+
+        with memory_kept(CPU):
+            whole, model = seconds(run.one_step, model_only, repeats=repeats)
+    return {
+        "clips_per_second": spread([config.batch_size / took for took in whole]),
+        "share_outside_the_model": spread([1 - m / w for m, w in zip(model, whole, strict=True)]),
+        "repeats": repeats,
+        "load": "whole training steps of the tiny preset, batch 256, from the store",
+    }
+
+
 def training() -> dict[str, object]:
     """Steps fed from the store against the same steps on input that is there already."""
     config = sl.preset("tiny")
@@ -165,7 +196,8 @@ def training() -> dict[str, object]:
             with mock.patch.object(type(run.clips), "windows", lambda *_: ready):
                 run.one_step()
 
-        real, made = seconds(run.one_step, synthetic, warmups=1)
+        with memory_kept(CPU):
+            real, made = seconds(run.one_step, synthetic, warmups=1)
     return {"from the store / synthetic input": ratios(made, real)}
 
 
@@ -220,7 +252,8 @@ def embedding() -> dict[str, object]:
         for batch in batches:
             encoder(batch)
 
-    whole, forward = seconds(lambda: sl.embed(encoder, clips), bare, repeats=5, warmups=1)
+    with memory_kept(CPU):  # the bare forward too
+        whole, forward = seconds(lambda: sl.embed(encoder, clips), bare, repeats=5, warmups=1)
     return {
         "embed / bare forward": ratios(forward, whole),
         "windows a second": spread([windows / t for t in whole]),
@@ -251,13 +284,15 @@ PARTS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--parts", default=",".join(PARTS))
+    parser.add_argument("--parts", default=",".join([*PARTS, "pretraining"]))
+    parser.add_argument("--data", default="sounds")
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
+    parts = {**PARTS, "pretraining": partial(pretraining, arguments.data)}
     warnings.simplefilter("ignore")
     found = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
     for name in arguments.parts.split(","):
-        found[name] = {**PARTS[name](), "machine": machine()}
+        found[name] = {**parts[name](), "machine": machine()}
         print(name, json.dumps(found[name], indent=1))
         write_json(arguments.out, found)
 

@@ -10,72 +10,69 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+PRESETS = ("tiny", "small", "paper")
 BEGIN, END = "<!-- made by benchmarks/table.py -->\n", "<!-- end -->\n"
 
 
 def table() -> str:
-    """The rows: what was measured, its median, and its smallest and largest value."""
-    speed = json.loads((RESULTS / "speed.json").read_text())
-    light = json.loads((RESULTS / "first_light.json").read_text())["speed"]
-    step, views = speed["step"], speed["views"]["milliseconds a clip"]
-    rows = [
-        ("pre-training, preset tiny, everything included", light["clips_per_second"], "{:.0f} clips/s"),
-        ("… of it outside the model", light["share_outside_the_model"], "{:.0%}"),
-        *(
-            (f"a training step, preset {name}", step[name]["step, clips a second"], "{:.0f} clips/s")
-            for name in ("tiny", "small", "paper")
-        ),
-        *(
-            (
-                f"… as a share of the bare networks' rate, preset {name}",
-                step[name]["step / floor"],
-                "{:.2f}",
-            )
-            for name in ("tiny", "small", "paper")
-        ),
-        (
-            "training from the store, as a share of the rate on ready input",
-            speed["training"]["from the store / synthetic input"],
-            "{:.3f}",
-        ),
-        ("two views of a clip, one thread", views["two views"], "{:.2f} ms"),
-        ("… of which log-mel", views["log-mel"], "{:.2f} ms"),
-        ("k-mix with 65,536 clips in memory / with 2,048", speed["kmix"]["memory 65536 / 2048"], "{:.2f}"),
-        (
-            "embedding (64 channels, d = 512), seconds of sound",
-            speed["embedding"]["seconds of sound a second"],
-            "{:.0f} s/s",
-        ),
-        (
-            "… as a share of the bare encoder's rate",
-            speed["embedding"]["embed / bare forward"],
-            "{:.2f}",
-        ),
-        (
-            "decoding FLAC at 44.1 kHz into the store, times real time",
-            speed["store"]["FLAC at 44100 Hz, times real time"],
-            "{:,.0f}",
-        ),
-        ("`import slicer_lite`, after PyTorch", speed["import"]["seconds after torch"], "{:.1f} s"),
-    ]
-    rows += on_gpu(json.loads((RESULTS / "gpu.json").read_text()))
-    lines = ["| | median | smallest to largest |", "|---|---|---|"]
+    """Medians, with the smallest and the largest value: two CPUs side by side, then the GPU."""
+    columns = [on_cpu("speed.json"), on_cpu("speed_fp32.json")]
+    lines = ["| on two cores | with AVX-512 bf16 | with AVX2, in fp32 |", "|---|---|---|"]
     lines += [
-        f"| {name} | {pattern.format(found['median'])} | {_spread(found, pattern)} |"
-        for name, found, pattern in rows
+        f"| {name} | {' | '.join(_cell(column[name], pattern) for column in columns)} |"
+        for name, pattern in CPU_ROWS.items()
     ]
+    gpu = json.loads((RESULTS / "gpu.json").read_text())
+    lines += ["", f"| on one {gpu['rate']['machine']['gpu']} | |", "|---|---|"]
+    lines += [f"| {name} | {_cell(found, pattern)} |" for name, found, pattern in on_gpu(gpu)]
     return "\n".join(lines) + "\n"
+
+
+CPU_ROWS = {
+    "pre-training, preset tiny, everything included": "{:.0f} clips/s",
+    "… of it outside the model": "{:.0%}",
+    **{f"a training step, preset {name}": "{:.0f} clips/s" for name in PRESETS},
+    **{f"… as a share of the bare networks' rate, preset {name}": "{:.2f}" for name in PRESETS},
+    "training from the store, as a share of the rate on ready input": "{:.3f}",
+    "two views of a clip, one thread": "{:.2f} ms",
+    "… of which log-mel": "{:.2f} ms",
+    "k-mix with 65,536 clips in memory / with 2,048": "{:.2f}",
+    "embedding (64 channels, d = 512), seconds of sound": "{:.0f} s/s",
+    "… as a share of the bare encoder's rate": "{:.2f}",
+    "decoding FLAC at 44.1 kHz into the store, times real time": "{:,.0f}",
+    "`import slicer_lite`, after PyTorch": "{:.1f} s",
+}
+
+
+def on_cpu(file: str) -> dict[str, Mapping[str, float]]:
+    """What one machine's file says for each of `CPU_ROWS`."""
+    speed = json.loads((RESULTS / file).read_text())
+    step, views, embedding = speed["step"], speed["views"]["milliseconds a clip"], speed["embedding"]
+    found = [
+        speed["pretraining"]["clips_per_second"],
+        speed["pretraining"]["share_outside_the_model"],
+        *(step[name]["step, clips a second"] for name in PRESETS),
+        *(step[name]["step / floor"] for name in PRESETS),
+        speed["training"]["from the store / synthetic input"],
+        views["two views"],
+        views["log-mel"],
+        speed["kmix"]["memory 65536 / 2048"],
+        embedding["seconds of sound a second"],
+        embedding["embed / bare forward"],
+        speed["store"]["FLAC at 44100 Hz, times real time"],
+        speed["import"]["seconds after torch"],
+    ]
+    return dict(zip(CPU_ROWS, found, strict=True))
 
 
 def on_gpu(gpu: Mapping[str, Any]) -> list[tuple[str, Mapping[str, float], str]]:
     """The rows of `gpu.json`."""
-    name = gpu["rate"]["machine"]["gpu"]
     rows = []
     for size in (512, 2048):
         found = gpu["rate"][f"batch {size}"]
         rows += [
             (
-                f"{name}: a compiled step, preset paper, batch {size}",
+                f"a compiled step, preset paper, batch {size}",
                 found["clips a second"],
                 "{:,.0f} clips/s",
             ),
@@ -85,7 +82,7 @@ def on_gpu(gpu: Mapping[str, Any]) -> list[tuple[str, Mapping[str, float], str]]
     ways = ("kernel by kernel", "replayed", "replayed, compiled")
     return rows + [
         (
-            f"{name}: a step, preset paper, batch 512, {way}",
+            f"a step, preset paper, batch 512, {way}",
             gpu["ways"]["paper, batch 512"][way],
             "{:,.0f} clips/s",
         )
@@ -102,8 +99,11 @@ def with_table(readme: str) -> str:
     return before + BEGIN + table() + END + after
 
 
-def _spread(found: Mapping[str, Any], pattern: str) -> str:
-    return f"{pattern.format(found['min'])} to {pattern.format(found['max'])}"
+def _cell(found: Mapping[str, float], pattern: str) -> str:
+    """`219 clips/s (192 to 254)`"""
+    median, *ends = (pattern.format(found[key]) for key in ("median", "min", "max"))
+    unit = " " + median.partition(" ")[2]
+    return f"{median} ({' to '.join(end.removesuffix(unit) for end in ends)})"
 
 
 if __name__ == "__main__":

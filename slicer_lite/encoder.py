@@ -145,7 +145,7 @@ class _InputBlock(nn.Sequential):
         if device == "cuda":
             return relu(_pooled_product(lms, filters, shift))
         if device == "cpu" and not torch.is_autocast_enabled(device) and not torch.compiler.is_compiling():
-            # In single precision a fourth of the convolution's time, if the values of a few clips stay in the cache.
+            # A third of the convolution's time, with the gradient, if the values of a few clips stay in the cache.
             return torch.cat([relu(_pooled_product(some, filters, shift)) for some in lms.split(4)])
         return relu(pool(conv2d(lms, filters, shift, padding=1)))
 

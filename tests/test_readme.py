@@ -26,8 +26,11 @@ def quoted():
     )
     ends = [f"{100 * seed['average']['slicer']:.1f} %" for seed in learning["seeds"]]
     beside, plan = learning["baselines"], learning["config"]
-    rates = results("speed.json")["step"]["tiny"]["step, clips a second"], light["speed"]["clips_per_second"]
-    fast, slow = (plan["steps"] * plan["batch_size"] / rate["median"] / 60 for rate in rates)
+    minutes_of = []
+    for speed in (results("speed.json"), results("speed_fp32.json")):
+        rates = speed["step"]["tiny"]["step, clips a second"], speed["pretraining"]["clips_per_second"]
+        fast, slow = (plan["steps"] * plan["batch_size"] / rate["median"] / 60 for rate in rates)
+        minutes_of.append(f"{fast:.0f} to {slow:.0f}")
     seeds = [seed["average"] for seed in light["seeds"]]
     mean = {name: 100 * np.mean([seed[name] for seed in seeds]) for name in seeds[0]}
     trained = [f"{100 * seed['slicer']:.1f}" for seed in seeds]
@@ -55,8 +58,8 @@ def quoted():
         f"then {minutes:.1f} minutes of steps, at {gpu['clips a second']['median']:,.0f} clips a second",
         f"ends at {grown} % (two seeds; untrained {before} %)",
         f"Inside the train split, where there are more clips to tell by, it is {inside}",
-        f"The preset's {plan['steps']:,} steps, {fast:.0f} to {slow:.0f} minutes of two idle cores at the rates "
-        "above, end at "
+        f"The preset's {plan['steps']:,} steps, {minutes_of[0]} minutes of two idle cores with bf16 and "
+        f"{minutes_of[1]} without at the rates above, end at "
         f"{ends[0]}, {ends[1]} and {ends[2]}, beside "
         f"{100 * beside['untrained encoder']:.1f} % and {100 * beside['mel mean + deviation']:.1f} %",
         f"k-mix averages {kmix:.1f} %, plain mixup {mixup:.1f} % and no mixing {none:.1f} %",
