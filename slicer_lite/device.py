@@ -76,8 +76,8 @@ def memory_kept(device: torch.device) -> Iterator[None]:
     """Keep the memory that a batch has freed for the next one: on CPUs, under Linux with glibc; nothing elsewhere.
 
     By itself glibc hands every large tensor's memory back to the system and asks for it anew, which the system then
-    clears page by page. That took a fifth of a training step and a third of embedding (docs/experiments.md). The
-    peak stays what it is, and when the outermost `with` ends all is handed back.
+    clears page by page. That took a fifth of a training step and a third of embedding (docs/experiments.md), in fp32
+    at the same peak (docs/scaling.md). When the outermost `with` ends all is handed back.
     """
     global _keepers
     libc: Any = ctypes.CDLL(None) if device.type == "cpu" and sys.platform == "linux" else None

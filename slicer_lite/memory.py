@@ -81,7 +81,7 @@ def estimate(config: Config, device: torch.device) -> Need:
 
     Nearly all of a step's memory is what the forward pass keeps for the backward pass, and that grows by the
     same amount with each clip. To it come twice its largest tensor, which the backward pass takes at its peak,
-    and the inputs. On CPUs the peak was measured 3 to 9 % above this: see docs/scaling.md.
+    and the inputs. On CPUs the peak was measured 1 % below to 9 % above this: see docs/scaling.md.
     """
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         model = METHODS[config.method](config).to(device).train()
