@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shlex
 import signal
 import sys
+import tempfile
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -121,8 +123,8 @@ class Embed:
         import numpy as np
 
         out = _new_file(self.out, ".npz")
-        clips = load_clips(self.data, strict=self.strict, allow_outside=self.allow_outside)
         encoder = load(self.weights).encoder.to(choose_device(self.device))
+        clips = load_clips(self.data, strict=self.strict, allow_outside=self.allow_outside)
         embeddings = embed(encoder, clips, progress=True)
         paths = np.array([str(path) for path in clips.paths])
         write_durably(out, lambda file: np.savez(file, embeddings=embeddings, paths=paths))
@@ -152,13 +154,14 @@ class Probe:
 
     def run(self) -> None:
         out = None if self.json is None else _new_file(self.json, ".json")
-        pretrained = load(self.weights)
+        pretrained, device = load(self.weights), str(choose_device(self.device))
         clips = load_clips(self.data, strict=self.strict, allow_outside=self.allow_outside)
-        results = evaluate(pretrained, clips, self.seed, True, str(choose_device(self.device)))
+        results = evaluate(pretrained, clips, self.seed, True, device)
+        if out is not None:
+            write_json(out, results)
         print("Accuracy in per cent, with 95 % intervals:")
         print(as_text(results))
         if out is not None:
-            write_json(out, results)
             print(f"All figures are in {out}")
 
 
@@ -237,6 +240,8 @@ Command = (
 def main(arguments: list[str] | None = None) -> None:
     """Run a command. Exit codes: 0 done, 1 failed with a sentence that says why, 2 misused, 130 interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names may have letters that the terminal lacks
     warnings.showwarning = lambda message, *_, **__: _say(f"Note: {message}")
     command = None
     try:
@@ -249,8 +254,10 @@ def main(arguments: list[str] | None = None) -> None:
             _say(f"Interrupted: {stopped}. To go on: {again}")
         elif isinstance(command, Pretrain):
             _say(f"Interrupted at once. To go on from the last checkpoint, if there is one: {again}")
+        elif isinstance(command, Lape):
+            _say(f"Interrupted: tasks that were finished are kept. To go on: {again}")
         else:
-            _say("Interrupted: nothing was saved.")
+            _say("Interrupted.")
         sys.exit(128 + signal.SIGINT)
     except BrokenPipeError:
         # Whoever read the output, `head` for one, has seen enough.
@@ -297,9 +304,16 @@ def _value_of(option: str, arguments: list[str]) -> str | None:
 def _new_file(path: Path, suffix: str) -> Path:
     """A file name to write to: checked before the work, so that the work is not lost."""
     path = path.expanduser()
+    if not path.name or path.is_dir():
+        raise ValueError(f"{path} is a folder: give the name of a file.")
     if path.suffix != suffix:
         path = path.with_name(path.name + suffix)
     if path.exists():
         raise ValueError(f"{path} is there already: choose another name, or remove it.")
     path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise OSError(f"{path.parent} cannot be written to ({error}): choose another folder.") from None
     return path

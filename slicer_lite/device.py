@@ -77,7 +77,8 @@ def memory_kept(device: torch.device) -> Iterator[None]:
 
     By itself glibc hands every large tensor's memory back to the system and asks for it anew, which the system then
     clears page by page. That took a fifth of a training step and a third of embedding (docs/experiments.md), in fp32
-    at the same peak (docs/scaling.md). When the outermost `with` ends all is handed back.
+    at the same peak (docs/scaling.md). Only the main thread gains by it: the others' heaps end at 64 MB. When the
+    outermost `with` ends all is handed back.
     """
     global _keepers
     libc: Any = ctypes.CDLL(None) if device.type == "cpu" and sys.platform == "linux" else None

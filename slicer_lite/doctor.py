@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -41,14 +42,14 @@ def examine() -> list[Finding]:
     """Look at this machine and this environment; nothing is changed."""
     looks: list[Callable[[], Finding]] = [
         _python, _versions, _device, _bf16, _processors, _audio, _disk,
-        *(lambda name=name: _extra(name) for name in EXTRAS), _browser,
+        *(partial(_extra, name) for name in EXTRAS), _browser,
     ]  # fmt: skip
     findings = []
     for look in looks:
         try:
             findings.append(look())
         except Exception as error:  # a doctor who faints helps nobody
-            name = getattr(look, "__name__", "look").lstrip("_")
+            name = getattr(look, "func", look).__name__.lstrip("_")
             findings.append(
                 Finding(name, "broken", f"{type(error).__name__}: {error}", "report this, please")
             )
@@ -147,6 +148,8 @@ def _disk() -> Finding:
 
 
 def _extra(name: str) -> Finding:
+    if not _installed("slicer-lite"):
+        return Finding(f"extra {name}", "note", "slicer-lite is not installed", "in the clone, pip install .")
     known = importlib.metadata.metadata("slicer-lite").get_all("Provides-Extra") or []
     if name not in known:
         return Finding(
@@ -184,7 +187,10 @@ def find_browser() -> str | None:
 
 
 def _browser() -> Finding:
-    found = find_browser()
+    try:
+        found = find_browser()
+    except Exception as error:  # Playwright refuses inside a notebook's event loop
+        return Finding("browser", "note", f"not looked for ({type(error).__name__})")
     if found:
         return Finding("browser", "fine", f"{found}, for the tests of the widgets")
     remedy = "for those alone: apt-get install chromium, brew install --cask chromium, or playwright install chromium"

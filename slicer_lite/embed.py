@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from slicer_lite.config import WINDOW, Config
+from slicer_lite.data import Table
 from slicer_lite.device import memory_kept
 from slicer_lite.encoder import Encoder
 from slicer_lite.logmel import LogMel
@@ -35,7 +36,7 @@ def window_starts(samples: int) -> np.ndarray:
 
 def embed(
     encoder: Encoder,
-    clips: Clips | str | Path | Sequence[np.ndarray],
+    clips: Clips | str | Path | Table | Sequence[np.ndarray],
     batch_size: int = BATCH,
     progress: bool = False,
 ) -> np.ndarray:
@@ -54,12 +55,13 @@ def embed(
     Returns:
         `(N, dim)` float32.
     """
-    was_training = encoder.training
+    modes = [(module, module.training) for module in encoder.modules()]  # parts may have one of their own
     encoder.eval()
     try:
         return mean_over_windows(embedding_by(encoder), clips, encoder.mean.device, batch_size, progress)
     finally:
-        encoder.train(was_training)
+        for module, training in modes:
+            module.training = training
 
 
 class Embedder(nn.Module):
@@ -124,13 +126,13 @@ def mel_statistics_of(lms: Tensor) -> Tensor:
 
 def mean_over_windows(
     feature: Feature,
-    clips: Clips | str | Path | Sequence[np.ndarray],
+    clips: Clips | str | Path | Table | Sequence[np.ndarray],
     device: torch.device,
     batch_size: int = BATCH,
     progress: bool = False,
 ) -> np.ndarray:
     """Apply a feature to every window and average within clips."""
-    if isinstance(clips, str | Path):
+    if isinstance(clips, str | Path | Table):
         clips = load_clips(clips)
     if not isinstance(clips, Clips):
         clips = check_waveforms(clips)

@@ -54,6 +54,8 @@ class Encoder(nn.Module):
 
     def blocks(self, lms: Tensor) -> list[Tensor]:
         """What comes out of each convolution block: `(B, C, F / 2, T / 2)`, `(B, C, F / 4, T / 4)`, …"""
+        if lms.ndim != 4 or lms.shape[1] != 1:
+            raise ValueError(f"An encoder takes log-mels of shape (B, 1, F, T), got {tuple(lms.shape)}.")
         outputs = [lms.contiguous(memory_format=torch.channels_last)]
         for block in self.features:
             outputs.append(block(outputs[-1]))
@@ -128,7 +130,7 @@ class _InputBlock(nn.Sequential):
         # In single precision also where the rest is not: statistics are sums over millions of values.
         with torch.autocast(lms.device.type, enabled=False):
             filters = convolution.weight.flatten(1)  # (C, 9)
-            if self.training:
+            if norm.training:
                 mean, covariance, places = _neighbourhoods(lms)
                 mean = filters @ mean + convolution.bias
                 variance = (filters @ covariance * filters).sum(1)
@@ -144,10 +146,15 @@ class _InputBlock(nn.Sequential):
         device = lms.device.type
         if device == "cuda":
             return relu(_pooled_product(lms, filters, shift))
-        if device == "cpu" and not torch.is_autocast_enabled(device) and not torch.compiler.is_compiling():
+        if device == "cpu" and not torch.is_autocast_enabled(device) and not _is_recorded():
             # A third of the convolution's time, with the gradient, if the values of a few clips stay in the cache.
             return torch.cat([relu(_pooled_product(some, filters, shift)) for some in lms.split(4)])
         return relu(pool(conv2d(lms, filters, shift, padding=1)))
+
+
+def _is_recorded() -> bool:
+    """Whether this call becomes a program, which must then do for any number of clips."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
 def _pooled_product(lms: Tensor, filters: Tensor, shift: Tensor) -> Tensor:

@@ -119,6 +119,20 @@ class HubModel(
         }
         return super().generate_model_card(*arguments, **{**known, **about})
 
+    def save_pretrained(self, save_directory: str | Path, **arguments: Any) -> str | None:
+        """As the hub's, which never writes over a card: one that is not of these weights is refused.
+
+        Raises:
+            FileExistsError: README.md is there, and is not the card that would be written.
+        """
+        card = Path(save_directory) / "README.md"
+        about = arguments.get("model_card_kwargs") or {}
+        if card.exists() and card.read_text(encoding="utf-8") != str(self.generate_model_card(**about)):
+            raise FileExistsError(
+                f"{card} describes other weights, or was written by hand: move or remove it, or give another folder."
+            )
+        return super().save_pretrained(save_directory, **arguments)
+
     def _save_pretrained(self, save_directory: Path) -> None:
         own = self.pretrained
         save_weights(save_directory / MODEL, own.network, own.centroids, own.config, own.step)
@@ -136,7 +150,7 @@ class HubModel(
         **unused: Any,
     ) -> HubModel:
         """Find `model.safetensors` in a folder or on the hub. The settings are read from it, not from config.json."""
-        folder = Path(model_id)
+        folder = Path(model_id).expanduser()
         if folder.is_dir():
             path = folder / MODEL if (folder / MODEL).exists() else folder  # or a run folder
         else:

@@ -66,17 +66,16 @@ class LogMel(nn.Module):
         return self._log_mel(frames)
 
     def _spectrogram(self, waveform: Tensor) -> Tensor:
-        # Half precision has too few digits for the quiet bands, so autocast is off here.
-        with torch.autocast(waveform.device.type, enabled=False):
-            return self._log_mel(_padded(waveform.float()).unfold(1, N_FFT, HOP))  # (B, T, 1024) frames
+        return self._log_mel(_padded(waveform.float()).unfold(1, N_FFT, HOP))  # (B, T, 1024) frames
 
     def _log_mel(self, frames: Tensor) -> Tensor:
-        real, imaginary = torch.view_as_real(torch.fft.rfft(frames * self.window)).unbind(
-            -1
-        )  # (B, T, 513) each
-        power = torch.addcmul(real.square(), imaginary, imaginary)
-        mel = power @ self.bands  # (B, T, 64)
-        return mel.add_(FLOOR).log_().transpose(1, 2).unsqueeze(1)  # (B, 1, 64, T)
+        # Half precision has too few digits for the quiet bands, so autocast is off here.
+        with torch.autocast(frames.device.type, enabled=False):
+            spectrum = torch.view_as_real(torch.fft.rfft(frames.float() * self.window))
+            real, imaginary = spectrum.unbind(-1)  # (B, T, 513) each
+            power = torch.addcmul(real.square(), imaginary, imaginary)
+            mel = power @ self.bands  # (B, T, 64)
+            return mel.add_(FLOOR).log_().transpose(1, 2).unsqueeze(1)  # (B, 1, 64, T)
 
 
 def _padded(waveform: Tensor) -> Tensor:

@@ -3,7 +3,9 @@
 import dataclasses
 import errno
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -60,7 +62,14 @@ def test_an_interruption_at_once_says_what_there_is(tones, tmp_path, capsys, mon
     with pytest.raises(SystemExit) as ended:
         main(["make-sounds", "--out", str(tmp_path / "sounds")])
     assert ended.value.code == 130
-    assert capsys.readouterr().err == "Interrupted: nothing was saved.\n"
+    assert capsys.readouterr().err == "Interrupted.\n"
+    task = ["lape", "run", "--weights", "tiny", "--data", str(tones), "--out", str(tmp_path / "lape")]
+    monkeypatch.setattr("slicer_lite.lape.commands.run_task", interrupt)
+    with pytest.raises(SystemExit):
+        main(task)
+    assert capsys.readouterr().err.startswith(
+        "Interrupted: tasks that were finished are kept. To go on: slicer-lite lape run"
+    )
     monkeypatch.setattr(cli, "pretrain", interrupt)
     with pytest.raises(SystemExit):
         main(["pretrain", "--data", str(tones), "--out", str(tmp_path / "run"), *SMALL])
@@ -162,3 +171,49 @@ def test_importing_the_package_leaves_the_heavy_libraries_alone():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_results_are_written_also_where_the_terminal_lacks_their_letters(tones, tmp_path):
+    shutil.copytree(tones, tmp_path / "tones")
+    manifest = tmp_path / "tones" / "manifest.csv"
+    manifest.write_text(manifest.read_text().replace("pitch", "音高"), encoding="utf-8")
+    out = tmp_path / "音.json"
+    command = ["probe", "--weights", "tiny", "--data", str(tmp_path / "tones"), "--json", str(out)]
+    found = subprocess.run(
+        [sys.executable, "-m", "slicer_lite", *command],
+        env={**os.environ, "PYTHONIOENCODING": "cp1252"},
+        capture_output=True,
+    )
+    assert found.returncode == 0, found.stderr
+    assert "音高" in json.loads(out.read_text(encoding="utf-8"))["tasks"]
+
+
+@pytest.mark.parametrize(
+    "mistake, said",
+    [
+        (["--weights", "typo", "--out", "e.npz"], "typo"),
+        (["--weights", "tiny", "--out", "e.npz", "--device", "tpu"], "Unknown device"),
+        (["--weights", "tiny", "--out", "."], "name of a file"),
+        (["--weights", "tiny", "--out", "blocked/e.npz"], "blocked"),
+    ],
+)
+def test_mistakes_are_found_before_the_work(mistake, said, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli, "load_clips", lambda *_, **__: pytest.fail("the work has begun"))
+    (tmp_path / "blocked").write_text("a file, no folder")
+    with pytest.raises(SystemExit) as ended:
+        main(["embed", "--data", "sounds", *mistake])
+    assert ended.value.code == 1
+    assert said in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"blocked"}
+
+
+def test_a_folder_that_cannot_be_written_to_is_named_before_the_work(tmp_path, capsys, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(cli, "load_clips", lambda *_, **__: pytest.fail("the work has begun"))
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    with pytest.raises(SystemExit):
+        main(["embed", "--data", "sounds", "--weights", "tiny", "--out", str(tmp_path / "e.npz")])
+    assert f"{tmp_path} cannot be written to" in capsys.readouterr().err

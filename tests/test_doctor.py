@@ -2,6 +2,7 @@
 
 import shutil
 from collections import namedtuple
+from importlib.metadata import PackageNotFoundError
 
 import pytest
 
@@ -95,3 +96,22 @@ def test_a_cache_that_is_a_file_is_broken(monkeypatch, tmp_path):
     for folder in ("cache", "cache/inside"):
         monkeypatch.setenv("SLICER_LITE_CACHE", str(tmp_path / folder))
         assert found("disk").state == "broken"
+
+
+def test_a_clone_that_is_not_installed_is_noted(monkeypatch, capsys):
+    def missing(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.distribution", missing)
+    findings = [finding for finding in doctor.examine() if finding.what.startswith("extra")]
+    assert findings and {finding.state for finding in findings} == {"note"}
+    assert "not installed" in findings[0].found and "pip install" in findings[0].remedy
+
+
+def test_a_browser_that_cannot_be_looked_for_is_noted(monkeypatch):
+    def inside_jupyter():
+        raise RuntimeError("Sync API inside the asyncio loop")
+
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setattr("playwright.sync_api.sync_playwright", inside_jupyter)
+    assert found("browser").state == "note"

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import slicer_lite as sl
 from slicer_lite import weights
 from slicer_lite.config import WINDOW
+from slicer_lite.data import read_table
 from slicer_lite.embed import mel_statistics, window_starts
 from slicer_lite.weights import load_finished, save_weights, untrained
 
@@ -56,12 +57,22 @@ def test_lengths_and_batches_do_not_matter(lengths, batch_size):
     assert encoder.training  # as it was
 
 
+def test_parts_in_another_mode_stay_in_it():
+    encoder = sl.Encoder(channels=2, dim=4).train()
+    norms = [module for module in encoder.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        norm.eval()  # frozen, as in fine-tuning
+    sl.embed(encoder, [np.zeros(WINDOW, np.float32)])
+    assert encoder.training and not any(norm.training for norm in norms)
+
+
 def test_table_and_arrays_agree(trained, tones):
     clips = sl.load_clips(tones, progress=False)
     encoder = sl.load_encoder(trained)
     arrays = [clips[i] for i in range(len(clips))]
     np.testing.assert_allclose(sl.embed(encoder, clips), sl.embed(encoder, arrays), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(sl.embed(encoder, tones), sl.embed(encoder, clips))
+    np.testing.assert_allclose(sl.embed(encoder, read_table(tones)), sl.embed(encoder, clips))
 
 
 def test_mel_statistics_are_means_and_deviations():

@@ -104,6 +104,34 @@ def test_first_block_equals_its_layers_one_after_the_other(training, frames):
         torch.testing.assert_close(ours, theirs)
 
 
+def test_a_frozen_first_batch_norm_stays_as_it_is_in_training():
+    torch.manual_seed(0)
+    encoder = Encoder(channels=5, dim=8, dropout=0.0)
+    lms = torch.randn(6, 1, 16, 24)
+    block = encoder.features[0]
+    block(lms)
+    block[1].eval()  # as in fine-tuning, with the block itself in training mode
+    before = copy.deepcopy(block.state_dict())
+    torch.testing.assert_close(block(lms)[:1], block(lms[:1]))
+    for name, value in block.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 64, 96), (2, 64, 96)])
+def test_what_is_no_batch_of_log_mels_is_refused(encoder, shape):
+    with pytest.raises(ValueError, match=r"\(B, 1, F, T\), got \(2, "):
+        encoder(torch.zeros(shape))
+
+
+@pytest.mark.filterwarnings("ignore")  # tracing is deprecated, and in use
+def test_a_trace_takes_any_number_of_clips(encoder):
+    encoder.eval()
+    traced = torch.jit.trace(encoder, torch.randn(8, 1, 64, 96))
+    for clips in (3, 8, 16):
+        lms = torch.randn(clips, 1, 64, 96)
+        torch.testing.assert_close(traced(lms), encoder(lms), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_first_block_in_bf16_equals_its_layers_but_for_rounding(training):
     torch.manual_seed(0)

@@ -55,6 +55,16 @@ def test_frames_of_blocks_are_frames():
     assert torch.equal(LogMel().windows(waveform), LogMel()(waveform))
 
 
+def test_the_module_reads_sound_in_single_precision_also_under_autocast(pretrained):
+    loud = 0.9 * torch.sign(torch.sin(torch.arange(15_200) / 2))[None]  # its power is beyond half precision
+    plain = LogMel().windows(loud)
+    for kind in (torch.float16, torch.bfloat16):
+        with torch.autocast("cpu", kind):
+            assert torch.equal(LogMel().windows(loud), plain)
+    module = Embedder(pretrained.encoder).eval()
+    torch.testing.assert_close(module(loud.double()), module(loud), rtol=1e-4, atol=1e-5)
+
+
 @pytest.fixture(scope="module")
 def onnx_files(pretrained, tmp_path_factory):
     pytest.importorskip("onnxscript", reason="needs the extra `export`")

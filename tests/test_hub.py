@@ -116,3 +116,13 @@ def test_without_the_library_the_remedy_is_named():
     code = "import sys; sys.modules['huggingface_hub'] = None; import slicer_lite; import slicer_lite.hub"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert "pip install 'slicer-lite[hub]'" in done.stderr
+
+
+def test_a_card_of_other_weights_is_not_left_beside_new_ones(pretrained, tmp_path):
+    hub.HubModel.of(pretrained).save_pretrained(tmp_path)
+    hub.HubModel.of(pretrained).save_pretrained(tmp_path)  # the same once more
+    card = tmp_path / "README.md"
+    card.write_text(card.read_text() + "\nMy own words.\n")
+    with pytest.raises(FileExistsError, match=r"README\.md describes .* remove it"):
+        hub.HubModel.of(pretrained).save_pretrained(tmp_path)
+    assert "My own words." in card.read_text()

@@ -119,6 +119,12 @@ def test_objects_beside_the_weights_are_never_made(pretrained, tmp_path):
 def test_other_checkpoints_are_refused(pretrained, tmp_path):
     with pytest.raises(FileNotFoundError, match="does not exist"):
         load_checkpoint(tmp_path / "no.ckpt")
+    torch.save({"state_dict": to_lape(pretrained)}, tmp_path / "half.ckpt")
+    half = (tmp_path / "half.ckpt").read_bytes()[:1000]
+    for content in (b"", b"hello world, not a checkpoint\n", half):
+        (tmp_path / "broken.ckpt").write_bytes(content)
+        with pytest.raises(ValueError, match=r"broken\.ckpt is damaged, or no checkpoint of PyTorch"):
+            load_checkpoint(tmp_path / "broken.ckpt")
     torch.save([1, 2], tmp_path / "list.ckpt")
     with pytest.raises(ValueError, match="holds no state dict but list"):
         load_checkpoint(tmp_path / "list.ckpt")

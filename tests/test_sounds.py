@@ -288,6 +288,19 @@ def test_other_files_are_not_overwritten(tmp_path: Path) -> None:
     assert files(tmp_path) == ["thesis.txt"]
 
 
+@pytest.mark.usefixtures("quick")
+def test_what_a_killed_process_left_does_not_hold_up_the_next(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    (folder / ".mine-k3l2m1n0").mkdir(parents=True)
+    (folder / ".mine-k3l2m1n0" / "0.flac").write_bytes(b"half")
+    make_sounds(folder, clips=200, workers=1)
+    assert (folder / "sounds.json").is_file()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / ".DS_Store").write_bytes(b"")
+    with pytest.raises(FileExistsError, match=r"other files \(\.DS_Store\)"):
+        make_sounds(tmp_path / "other", clips=200)
+
+
 def test_nothing_is_left_of_a_world_that_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("disk on fire")

@@ -186,7 +186,11 @@ def _read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Detected pickle protocol")  # said better below
             content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except (RuntimeError, EOFError, ValueError, KeyError, IndexError) as error:
+        raise ValueError(
+            f"{path} is damaged, or no checkpoint of PyTorch ({type(error).__name__}): fetch or write it again."
+        ) from None
+    except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path} cannot be read without running code that it may hold ({str(error).splitlines()[0]}). Lightning "
             "puts settings and classes beside the weights. Where you trust the file, keep its weights only: "

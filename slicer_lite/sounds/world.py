@@ -217,8 +217,9 @@ def make_sounds(
     """Write the world into `folder`: 16 kHz mono 16-bit FLAC files, `manifest.csv` and `sounds.json`.
 
     The bytes depend on `clips` and `seed` alone. `workers` processes render; by default one per processor, or
-    none but this one for a few clips. `progress` shows a bar. A folder that holds exactly this world is left
-    as it is. A new folder appears only when it is complete.
+    none but this one for a few clips. They read the caller's script first, which must therefore do its work under
+    `if __name__ == "__main__":`; otherwise this process renders alone. `progress` shows a bar. A folder that
+    holds exactly this world is left as it is. A new folder appears only when it is complete.
 
     Raises FileExistsError when `folder` holds anything else, OSError when a file cannot be written, and ValueError
     below 200 clips.
@@ -255,10 +256,17 @@ def make_sounds(
 
 def _holds(folder: Path, identity: dict[str, int]) -> bool:
     """Is exactly this world there already? False if nothing is; FileExistsError if something else is."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    if not folder.exists():
+        return False
+    # What another process is writing there, or left when it was killed, is nobody's.
+    unfinished = f".{folder.name}-"
+    inside = (
+        [p.name for p in folder.iterdir() if not p.name.startswith(unfinished)] if folder.is_dir() else []
+    )
+    if folder.is_dir() and not inside:
         return False
     note = folder / _NOTE
-    there = "other files"
+    there = f"other files ({inside[0]})" if inside else "a file"
     if note.is_file():
         try:
             found = json.loads(note.read_text(encoding="utf-8"))
