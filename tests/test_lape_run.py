@@ -258,6 +258,15 @@ def test_supervised_hears_what_it_is_told(clips):
     assert found["pitch"].clips == 16
 
 
+def test_a_task_whose_held_out_labels_are_unknown_has_no_say(clips, monkeypatch):
+    scores = {"known": np.log([[0.25, 0.75]]), "unknown": np.zeros((1, 2))}
+    monkeypatch.setattr(supervised, "_scores", lambda *_: scores)
+    rows = {"known": pd.DataFrame({"label": ["b"]}), "unknown": pd.DataFrame({"label": ["z"]})}
+    names = dict.fromkeys(rows, np.array(["a", "b"]))
+    found = supervised._likelihood(None, clips, rows, names, torch.device("cpu"))
+    assert found == pytest.approx(np.log(0.75))
+
+
 def test_supervised_training_of_few_steps(clips):
     rows = clips.rows[clips.rows["task"] == "pitch"]
     assert supervised.supervised(clips, rows, 4, 16, epochs=5, validate=False)["pitch"].clips == 16
