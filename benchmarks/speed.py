@@ -28,7 +28,7 @@ from measure import machine, ratios, seconds, spread
 import slicer_lite as sl
 from slicer_lite.config import SAMPLE_RATE, WINDOW, Config
 from slicer_lite.data import make_table
-from slicer_lite.device import autocast, memory_kept
+from slicer_lite.device import autocast, memory_kept, trains_in_bf16
 from slicer_lite.files import write_json
 from slicer_lite.kmix import KMix
 from slicer_lite.slicer import SLICER
@@ -135,7 +135,7 @@ def step(name: str, batch: int, **changes: object) -> dict[str, object]:
         training.model.queue_clip.fill_(10**6)
         view1, view2 = torch.randn(2, batch, 1, 64, 96).unbind(0)
         repeats = 7 if batch <= 128 else 5
-        with memory_kept(CPU):  # as `pretrain` does
+        with memory_kept(CPU, trains_in_bf16(config, CPU)):  # as `pretrain` does
             whole, bare = seconds(
                 training.one_step, lambda: floor(training.model, view1, view2), repeats=repeats, warmups=1
             )
@@ -174,7 +174,7 @@ def pretraining(data: str, repeats: int = 10) -> dict[str, object]:
             run.optimizer.step()
             run.optimizer.zero_grad(set_to_none=True)
 
-        with memory_kept(CPU):
+        with memory_kept(CPU, trains_in_bf16(config, CPU)):
             whole, model = seconds(run.one_step, model_only, repeats=repeats)
     return {
         "clips_per_second": spread([config.batch_size / took for took in whole]),
@@ -196,7 +196,7 @@ def training() -> dict[str, object]:
             with mock.patch.object(type(run.clips), "windows", lambda *_: ready):
                 run.one_step()
 
-        with memory_kept(CPU):
+        with memory_kept(CPU, trains_in_bf16(config, CPU)):
             real, made = seconds(run.one_step, synthetic, warmups=1)
     return {"from the store / synthetic input": ratios(made, real)}
 

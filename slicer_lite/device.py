@@ -67,21 +67,26 @@ def in_double(x: Tensor) -> Tensor:
 
 def autocast(config: Config, device: torch.device) -> AbstractContextManager[Any]:
     """The context in which student and teacher run: bf16 where configured and sensible, else fp32."""
-    wanted = config.precision == "bf16" or (config.precision == "auto" and computes_in_bf16(device))
-    return torch.autocast(device.type, torch.bfloat16, enabled=wanted)
+    return torch.autocast(device.type, torch.bfloat16, enabled=trains_in_bf16(config, device))
+
+
+def trains_in_bf16(config: Config, device: torch.device) -> bool:
+    """Whether student and teacher compute in bf16 there."""
+    return config.precision == "bf16" or (config.precision == "auto" and computes_in_bf16(device))
 
 
 @contextmanager
-def memory_kept(device: torch.device) -> Iterator[None]:
-    """Keep the memory that a batch has freed for the next one: on CPUs, under Linux with glibc; nothing elsewhere.
+def memory_kept(device: torch.device, bf16: bool = False) -> Iterator[None]:
+    """Keep the memory that a batch has freed for the next one: in fp32 on CPUs, under Linux with glibc.
 
     By itself glibc hands every large tensor's memory back to the system and asks for it anew, which the system then
-    clears page by page. That took a fifth of a training step and a third of embedding (docs/experiments.md), in fp32
-    at the same peak (docs/scaling.md). Only the main thread gains by it: the others' heaps end at 64 MB. When the
-    outermost `with` ends all is handed back.
+    clears page by page. That took a fifth of a training step and a third of embedding (docs/experiments.md). The peak
+    stays what it is, but not in bf16, where nothing is done (docs/scaling.md). Only the main thread gains by it: the
+    others' heaps end at 64 MB. When the outermost `with` ends all is handed back.
     """
     global _keepers
-    libc: Any = ctypes.CDLL(None) if device.type == "cpu" and sys.platform == "linux" else None
+    wanted = device.type == "cpu" and not bf16 and sys.platform == "linux"
+    libc: Any = ctypes.CDLL(None) if wanted else None
     if not hasattr(libc, "mallopt"):
         yield
         return

@@ -31,7 +31,7 @@ from slicer_lite.checkpoint import (
 )
 from slicer_lite.config import Config
 from slicer_lite.cuda_graph import Replayed
-from slicer_lite.device import autocast, choose_device, memory_kept
+from slicer_lite.device import autocast, choose_device, memory_kept, trains_in_bf16
 from slicer_lite.files import write_durably
 from slicer_lite.moco import running_statistics
 from slicer_lite.randomness import clip_order, generator, seeded
@@ -119,7 +119,7 @@ def pretrain(
                     return finished
                 training = Training(config, chosen, run, where, compile)
             training.join()
-            with memory_kept(where):
+            with memory_kept(where, trains_in_bf16(config, where)):
                 training.run(stop, on_step, progress, tensorboard)
             if distributed.any_process(interrupted.is_set()):
                 raise KeyboardInterrupt(

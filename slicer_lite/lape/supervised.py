@@ -99,7 +99,7 @@ def supervised(
             model.state_dict(),
             -np.inf,
         )  # without a choice: the weights as they will be at the end
-        with memory_kept(where):
+        with memory_kept(where, computes_in_bf16(where)):
             for _ in _training(model, fit, y, epochs, seed, where, progress):
                 if validate:
                     likelihood = _likelihood(model, clips, held, names, where)
