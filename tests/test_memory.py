@@ -9,6 +9,7 @@ import torch
 import slicer_lite as sl
 from slicer_lite import memory
 from slicer_lite.cli import main
+from slicer_lite.device import computes_in_bf16
 from slicer_lite.slicer import SLICER
 from slicer_lite.train import Training
 
@@ -50,6 +51,8 @@ print(estimate.of(config.batch_size), peak() - before)
 @pytest.mark.skipif(sys.platform == "win32", reason="peak memory is read from POSIX's getrusage")
 @pytest.mark.parametrize(("preset", "batch", "precision"), [("tiny", 64, "fp32"), ("small", 32, "bf16")])
 def test_the_estimate_is_near_the_measured_peak(tmp_path, preset, batch, precision):
+    if precision == "bf16" and not computes_in_bf16(CPU):
+        pytest.skip("a CPU without instructions for bf16 emulates it, and takes a quarter more memory")
     arguments = [preset, str(batch), precision, str(tmp_path)]
     done = subprocess.run(
         [sys.executable, "-c", CHILD, *arguments], capture_output=True, text=True, timeout=300, check=True
