@@ -258,15 +258,14 @@ def _holds(folder: Path, identity: dict[str, int]) -> bool:
     """Is exactly this world there already? False if nothing is; FileExistsError if something else is."""
     if not folder.exists():
         return False
+    if not folder.is_dir():
+        raise FileExistsError(f"{folder} is a file, not a folder: give another name.")
     # What another process is writing there, or left when it was killed, is nobody's.
-    unfinished = f".{folder.name}-"
-    inside = (
-        [p.name for p in folder.iterdir() if not p.name.startswith(unfinished)] if folder.is_dir() else []
-    )
-    if folder.is_dir() and not inside:
+    inside = [p.name for p in folder.iterdir() if not p.name.startswith(f".{folder.name}-")]
+    if not inside:
         return False
     note = folder / _NOTE
-    there = f"other files ({inside[0]})" if inside else "a file"
+    there = f"other files ({inside[0]})"
     if note.is_file():
         try:
             found = json.loads(note.read_text(encoding="utf-8"))
