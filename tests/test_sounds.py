@@ -2,6 +2,8 @@
 
 import csv
 import filecmp
+import subprocess
+import sys
 from collections import defaultdict
 from pathlib import Path
 
@@ -51,10 +53,22 @@ def test_goes_on_alone_when_no_process_can_be_started(monkeypatch: pytest.Monkey
         return len(clips)
 
     written: list[Clip] = []
-    monkeypatch.setattr(world, "ProcessPoolExecutor", refuse)
+    monkeypatch.setattr(world, "Parallel", refuse)
     monkeypatch.setattr(world, "_write", note)
     world._render_all(Path("unused"), 0, plan(200), workers=2)
     assert sorted(written, key=lambda clip: clip.number) == plan(200)
+
+
+@pytest.mark.slow
+def test_a_script_without_a_guard_is_read_once(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import slicer_lite as sl\n"
+        "print('read')\n"
+        f"sl.make_sounds({str(tmp_path / 'sounds')!r}, clips=200, workers=2, progress=False)\n"
+    )
+    ran = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120, check=True)
+    assert (ran.stdout, ran.stderr) == ("read\n", "")
 
 
 def test_another_seed_is_another_world() -> None:

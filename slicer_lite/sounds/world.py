@@ -6,14 +6,12 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from itertools import repeat
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
@@ -217,9 +215,8 @@ def make_sounds(
     """Write the world into `folder`: 16 kHz mono 16-bit FLAC files, `manifest.csv` and `sounds.json`.
 
     The bytes depend on `clips` and `seed` alone. `workers` processes render; by default one per processor, or
-    none but this one for a few clips. They read the caller's script first, which must therefore do its work under
-    `if __name__ == "__main__":`; otherwise this process renders alone. `progress` shows a bar. A folder that
-    holds exactly this world is left as it is. A new folder appears only when it is complete.
+    none but this one for a few clips. `progress` shows a bar. A folder that holds exactly this world is left as it
+    is. A new folder appears only when it is complete.
 
     Raises FileExistsError when `folder` holds anything else, OSError when a file cannot be written, and ValueError
     below 200 clips.
@@ -289,13 +286,14 @@ def _render_all(
     with tqdm(total=len(planned), desc="making sounds", unit="clip", disable=not progress) as bar:
         if workers > 1:
             try:
-                # Spawned, not forked: threads of the caller (torch, Jupyter) do not survive a fork.
-                with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-                    for written in pool.map(_write, repeat(folder), repeat(seed), batches):
-                        done += 1
-                        bar.update(written)
+                # joblib's processes are no forks, which threads of the caller (torch, Jupyter) do not survive, and
+                # do not read the caller's script, as the standard library's do.
+                calls = (delayed(_write)(folder, seed, batch) for batch in batches)
+                for written in Parallel(workers, return_as="generator")(calls):
+                    done += 1
+                    bar.update(written)
             except (BrokenProcessPool, OSError):
-                pass  # for instance a script without `if __name__ == "__main__"`: go on here
+                pass  # they could not be started, or were killed
         for batch in batches[done:]:
             bar.update(_write(folder, seed, batch))
 

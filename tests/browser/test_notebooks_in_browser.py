@@ -25,7 +25,7 @@ def widgets_in(path):
 )
 def test_run_all(path, open_notebook):
     notebook = open_notebook(path)
-    notebook.run_all(400)
+    notebook.run_all(900)
     widgets = notebook.page.locator(".jp-OutputArea .slicer-widget")
     for number in range(widgets_in(path)):
         widgets.nth(number).scroll_into_view_if_needed()
