@@ -33,13 +33,14 @@ def choose_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise ValueError(f"Unknown device {name!r}: use auto, cpu, cuda, cuda:0, … or mps.") from None
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     there = {
         "cpu": True,
-        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
+        "cuda": (device.index or 0) < gpus,
         "mps": torch.backends.mps.is_available(),
     }
     if not there.get(device.type, False):
-        have = [name for name, present in there.items() if present and name != device.type]
+        have = [f"cuda:{number}" for number in range(gpus)] + [name for name in ("mps", "cpu") if there[name]]
         raise ValueError(f"Device {name!r} is not there on this machine. Use --device {' or '.join(have)}.")
     return device
 

@@ -449,6 +449,13 @@ def test_devices_that_are_not_there(tones, tmp_path, minute, device, message):
         sl.pretrain(minute, tones, tmp_path / "run", device=device, progress=False)
 
 
+def test_gpus_that_are_there_are_named(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    with pytest.raises(ValueError, match="'cuda:3' is not there on this machine. Use --device cuda:0 or cuda:1"):
+        sl.device.choose_device("cuda:3")
+
+
 def test_only_networks_on_a_gpu_are_compiled(tones, tmp_path, minute):
     with pytest.raises(ValueError, match="for CUDA GPUs: leave it out"):
         sl.pretrain(minute, tones, tmp_path / "run", device="cpu", progress=False, compile=True)

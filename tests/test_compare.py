@@ -72,6 +72,11 @@ def test_results_of_before_a_setting_was_known_are_compared():
     assert compare.families([old, new]) == {"base": {"two windows": "two_windows True"}}
 
 
+def test_a_setting_that_has_been_given_up_is_a_difference():
+    old = {**BASE, "name": "old", "config": {**BASE["config"], "views": 4}}
+    assert compare.families([result("now", BASE["folds"]), old]) == {"now": {"old": "views 4"}}
+
+
 def test_equal_results_differ_by_nothing():
     row = compare.differences([BASE, {**BASE, "name": "same"}], "base").loc["same"]
     assert (row["difference"], row["low"], row["high"]) == (0, 0, 0)

@@ -131,8 +131,9 @@ def _setting(result: Result) -> dict[str, Any]:
 
 def _one_change(base: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     """`name value` of the one thing in which a setting differs from its base; nothing if it is not one."""
-    changed = [name for name in base if base[name] != other[name]]
-    return f"{changed[0]} {other[changed[0]]}" if len(changed) == 1 else ""
+    # One may be stored with a setting that has been given up since, and that the other never had.
+    changed = [name for name in {**base, **other} if base.get(name) != other.get(name)]
+    return f"{changed[0]} {other.get(changed[0])}" if len(changed) == 1 else ""
 
 
 def _folds(results: Sequence[Result], name: str) -> dict[str, np.ndarray]:
