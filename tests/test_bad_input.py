@@ -452,7 +452,9 @@ def test_devices_that_are_not_there(tones, tmp_path, minute, device, message):
 def test_gpus_that_are_there_are_named(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    with pytest.raises(ValueError, match="'cuda:3' is not there on this machine. Use --device cuda:0 or cuda:1"):
+    with pytest.raises(
+        ValueError, match="'cuda:3' is not there on this machine. Use --device cuda:0 or cuda:1"
+    ):
         sl.device.choose_device("cuda:3")
 
 
