@@ -331,7 +331,8 @@ class Training:
     def _health(self, teacher1: Any, teacher2: Any) -> dict[str, float]:
         embedding, key1, key2 = map(distributed.gather, (teacher1.embedding, teacher1.key, teacher2.key))
         clusters = {}
-        if isinstance(self.model, SLICER):
+        # Of a head that nothing trains they would say nothing, and raise false alarms.
+        if isinstance(self.model, SLICER) and self.config.cluster_weight:
             clusters = health.cluster_health(distributed.gather(teacher1.assignment))
         return {
             **clusters,

@@ -138,6 +138,19 @@ ILL = {
 }
 
 
+def test_clusters_that_are_not_trained_are_not_judged(varied, little, tmp_path):
+    said = []
+    sl.pretrain(
+        little.replace(cluster_weight=0.0, steps=2),
+        varied,
+        tmp_path / "run",
+        on_step=said.append,
+        progress=False,
+    )
+    assert "rank" in said[-1]
+    assert not {"clusters_used", "cluster_entropy", "confidence"} & said[-1].keys()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ILL)
 def test_training_says_what_has_collapsed(varied, little, tmp_path, capsys, case):

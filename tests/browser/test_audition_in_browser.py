@@ -138,3 +138,11 @@ def test_keys_in_a_menu_are_no_commands_to_jupyterlab(audition):
     menu.press("ArrowUp")  # one cell up, it would be
     expect(menu.locator("option:checked")).to_have_text("2500 Hz")
     expect(menu).to_be_focused()
+
+
+def test_pictures_stand_side_by_side_where_one_title_takes_more_lines(audition):
+    tops = """() => {
+        document.querySelector(".slicer-title").textContent = "long ".repeat(40);
+        return [...document.querySelectorAll(".slicer-three canvas")].map(one => one.getBoundingClientRect().top);
+    }"""
+    assert len(set(audition.page.evaluate(tops))) == 1

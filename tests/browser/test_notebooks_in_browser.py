@@ -6,7 +6,7 @@ import nbformat
 import pytest
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
-RICHEST = ("01", "02", "03")  # in widgets; the others are walked by `make test-all`
+WALKED = ("01", "03")  # rich in widgets, and quick; the others are walked by `make test-all`
 
 
 def widgets_in(path):
@@ -19,7 +19,7 @@ def widgets_in(path):
 @pytest.mark.parametrize(
     "path",
     [
-        pytest.param(path, id=path.stem, marks=() if path.stem[:2] in RICHEST else pytest.mark.long)
+        pytest.param(path, id=path.stem, marks=() if path.stem[:2] in WALKED else pytest.mark.long)
         for path in NOTEBOOKS
     ],
 )
