@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,16 +61,22 @@ def read_table(source: str | Path, allow_outside: bool = False, progress: bool =
     """List the clips of a source.
 
     Args:
-        source: `sounds` (the embedded sound world, made on first use), a folder with a `manifest.csv`, a
-            folder of audio files (searched through, no labels), or a CSV file.
+        source: the word `sounds` (the embedded sound world, made on first use), a folder with a `manifest.csv`,
+            a folder of audio files (searched through, no labels), or a CSV file.
         allow_outside: let paths in a CSV, and links, lead out of the data's folder.
         progress: show a bar while the sound world is made.
 
     Raises:
         FileNotFoundError: the source is missing, or a folder holds no audio.
-        ValueError: a CSV that is empty, lacks a column, contradicts itself or leaves its folder.
+        ValueError: a CSV that is empty, lacks a column, contradicts itself or leaves its folder; a folder that
+            cannot be listed.
     """
-    if str(source) == "sounds":
+    if source == "sounds":
+        if Path(source).is_dir():
+            warnings.warn(
+                "'sounds' means the embedded sound world. The folder of that name that is here is ./sounds.",
+                stacklevel=3,
+            )
         world = make_sounds(cache_folder() / f"sounds-{VERSION}", progress=progress)
         return _read_csv(world / "manifest.csv", allow_outside=False)
     path = Path(source).expanduser()
@@ -84,15 +90,31 @@ def read_table(source: str | Path, allow_outside: bool = False, progress: bool =
         return _read_csv(path, allow_outside)
     if (path / "manifest.csv").exists():
         return _read_csv(path / "manifest.csv", allow_outside)
-    # os.walk does not follow links to folders, so a loop of links cannot catch it.
-    found = [Path(folder, name) for folder, _, names in os.walk(path.absolute()) for name in names]
-    files = sorted(file for file in found if file.suffix.lower() in AUDIO_SUFFIXES)
+    files = sorted(file for file in _files_below(path) if file.suffix.lower() in AUDIO_SUFFIXES)
     if not files:
         kinds = ", ".join(sorted(AUDIO_SUFFIXES))
         raise FileNotFoundError(f"{path} holds no audio file ({kinds}) and no manifest.csv.")
     if not allow_outside:
         _refuse_links_out(files, path)
     return make_table(files, pd.DataFrame(columns=["clip", "task", "label", "split", "group"]))
+
+
+def _files_below(path: Path) -> Iterator[Path]:
+    """All files below a folder but hidden ones, also in linked folders: each folder once, so that links may loop."""
+    seen = set()
+    for folder, folders, names in os.walk(path.absolute(), followlinks=True, onerror=_refuse_folder):
+        folders.sort()  # which of several links to a folder comes first should not hang on the disk
+        if (place := os.path.realpath(folder)) in seen:
+            folders.clear()
+            continue
+        seen.add(place)
+        yield from (Path(folder, name) for name in names if not name.startswith("."))
+
+
+def _refuse_folder(error: OSError) -> None:
+    raise ValueError(
+        f"{error.filename} cannot be listed ({error.strerror}): make it readable, or move it elsewhere."
+    )
 
 
 def _read_csv(path: Path, allow_outside: bool) -> Table:
@@ -119,7 +141,9 @@ def _read_csv(path: Path, allow_outside: bool) -> Table:
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
         reason = str(error).strip().removeprefix("Error tokenizing data. C error: ")
         raise ValueError(f"{path} cannot be read as comma-separated UTF-8 text: {reason}.") from None
-    rows.columns = rows.columns.str.strip()
+    rows.columns = rows.columns.str.strip().str.lower()
+    if (twice := rows.columns[rows.columns.duplicated()]).size:
+        raise ValueError(f"{path} has several columns {twice[0]!r}: keep one of them.")
     column = next((name for name in PATH_COLUMNS if name in rows), None)
     if column is None:
         hint = " It looks separated by something else than commas." if len(rows.columns) == 1 else ""
@@ -136,13 +160,14 @@ def _read_csv(path: Path, allow_outside: bool) -> Table:
             f"{path}, row {row} below the header: the column {column} is empty there. Fill it or remove the row."
         )
     base = Path(os.path.abspath(path.parent))  # noqa: PTH100 (absolute() keeps '..')
-    # One file under two names (a.wav, ./a.wav) is one clip, and in the strictest of its splits.
+    # One file under two names (a.wav, ./a.wav, a link) is one clip, and in the strictest of its splits.
     clip_of: dict[str, int] = {}  # by name
     clip_at: dict[str, int] = {}  # by place
+    folders: dict[str, str] = {}
     files: list[Path] = []
     for name in names.unique():
         file = _inside(base, name, path, allow_outside)
-        clip_of[name] = clip_at.setdefault(os.path.normpath(file), len(files))
+        clip_of[name] = clip_at.setdefault(_place(file, folders), len(files))
         if clip_of[name] == len(files):
             files.append(file)
     if not allow_outside:
@@ -173,6 +198,15 @@ def _inside(base: Path, name: str, csv: Path, allow_outside: bool) -> Path:
             "is meant."
         )
     return file
+
+
+def _place(file: Path, folders: dict[str, str]) -> str:
+    """Where a file really lies; `folders` remembers it of folders, of which a million files have few."""
+    folder, name = os.path.split(os.path.normpath(file))
+    if folder not in folders:
+        folders[folder] = os.path.realpath(folder)
+    place = os.path.join(folders[folder], name)  # noqa: PTH118 (several times faster)
+    return os.path.realpath(place) if os.path.islink(place) else place  # noqa: PTH114
 
 
 def _refuse_links_out(files: Sequence[Path], base: Path) -> None:

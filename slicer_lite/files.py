@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,15 +25,17 @@ def naming(path: str | Path) -> Iterator[None]:
 def write_durably(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:
     """Replace a file's content so that, whatever happens meanwhile, the old or the new content is there.
 
-    The content is bytes, or a function that writes it to an open file.
+    The content is bytes, or a function that writes it to an open file. Of several processes that write one file, the
+    last one's content stays.
 
     Raises:
         OSError: names the file and the reason, such as a full disk; the old content is untouched.
     """
-    temporary = path.with_name(f".{path.name}{UNFINISHED}")
+    # A name of its own, since another process may be writing the same file.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{UNFINISHED}")
     try:
         with naming(path):
-            with temporary.open("wb") as file:
+            with temporary.open("xb") as file:
                 if callable(content):
                     content(file)
                 else:

@@ -53,10 +53,14 @@ def check(config: Config, device: torch.device) -> None:
     need, mine = estimate(config, device), config.batch_size // distributed.size()
     if need.of(mine) > room:
         most = max(room - need.held, 0) // need.clip * distributed.size()
+        smaller = (
+            f"Lower batch_size (--batch-size) to about {most}, or channels and dim."
+            if most
+            else "Lower channels and dim."
+        )
         raise ValueError(
             f"A step with batch_size = {config.batch_size} needs about {_gigabytes(need.of(mine))}, and "
-            f"{_gigabytes(room)} are free on {device}. Lower batch_size (--batch-size) to about {most}, or "
-            "channels and dim."
+            f"{_gigabytes(room)} are free on {device}. {smaller}"
         )
 
 

@@ -29,8 +29,10 @@ from slicer_lite.config import SAMPLE_RATE, WINDOW
 from slicer_lite.data import Table, cache_folder, read_table
 from slicer_lite.files import naming
 
-# What one file may hold, whatever its header claims: as it is, with all its channels, and at 16 kHz.
-MAX_SAMPLES = 2**28  # 1 GiB as float32, 4.6 hours at 16 kHz mono
+# What one file may hold, whatever its header claims: samples of each channel, as it is and at 16 kHz.
+MAX_SAMPLES = 2**28  # 1 GiB as float32; 4.6 hours at 16 kHz, 93 minutes at 48 kHz
+_READ_AT_ONCE = 2**20  # samples of each channel
+_OF_UNKNOWN_LENGTH = 2**62  # libsndfile gives the largest number there is for streams that were never closed
 MIN_RATE, MAX_RATE = 1_000, 768_000  # Hz
 _FORMAT = 2  # part of the key: raise it when the files' meaning changes
 _AHEAD = 4  # files for each thread that may be decoded before they are written: bounds the memory
@@ -150,12 +152,22 @@ class Clips:
         return ", ".join(labels) or self.paths[clip].name or f"clip {clip}"
 
     def subset(self, which: np.ndarray) -> Clips:
-        """The clips at the given places, or where a `(N,)` bool array is True."""
+        """The clips at the given places, which may be repeated, or where a `(N,)` bool array is True.
+
+        Raises:
+            IndexError: a place that is not there, or a bool array of another length.
+        """
         which = np.asarray(which)
-        which = np.flatnonzero(which) if which.dtype == bool else which.astype(int)
-        place = pd.Series(np.arange(len(which)), index=which)
-        rows = self.rows[self.rows["clip"].isin(which)]
-        rows = rows.assign(clip=rows["clip"].map(place)).reset_index(drop=True)
+        if which.dtype != bool:
+            which = which.astype(int)  # an empty list's values have no type of their own
+        which = np.arange(len(self))[which]
+        # A row for each label of each clip that is taken: its places stand side by side once they are sorted.
+        order = np.argsort(which, kind="stable")
+        clip = self.rows["clip"].to_numpy(int)
+        first, end = (np.searchsorted(which[order], clip, side) for side in ("left", "right"))
+        taken = np.repeat(np.arange(len(clip)), end - first)
+        nth = np.arange(len(taken)) - np.searchsorted(taken, taken)
+        rows = self.rows.iloc[taken].assign(clip=order[first[taken] + nth]).reset_index(drop=True)
         return Clips(
             self._samples,
             self._first[which],
@@ -311,24 +323,31 @@ def decode(path: Path, cut: tuple[float, float] | None = None) -> np.ndarray:
                 raise ValueError(
                     f"its header declares {rate:,} samples a second; from {MIN_RATE:,} to {MAX_RATE:,} are allowed"
                 )
-            if count * max(file.channels, SAMPLE_RATE / rate) > MAX_SAMPLES:
+            if file.frames > _OF_UNKNOWN_LENGTH:
                 raise ValueError(
-                    f"its header declares {file.frames:,} samples of {file.channels} channels "
-                    f"({file.frames / rate / 3600:.1f} h), more than the {MAX_SAMPLES:,} allowed; cut it into "
-                    "shorter files"
+                    "its header does not say how long it is, as of a stream: write it anew with another program"
+                )
+            if count * max(1, SAMPLE_RATE / rate) > MAX_SAMPLES:
+                raise ValueError(
+                    f"its header declares {file.frames:,} samples ({file.frames / rate / 3600:.1f} h), more than "
+                    f"the {MAX_SAMPLES:,} allowed; cut it into shorter files"
                 )
             if first + count > file.frames:
                 raise ValueError(f"it ends after {file.frames / rate:.2f} s, before its cut {cut} does")
             if first:
                 file.seek(first)
-            samples = file.read(count, dtype="float32", always_2d=True)
+            # Some at a time, so that only one channel's worth of all is in memory.
+            parts = []
+            while count > 0 and len(some := file.read(min(count, _READ_AT_ONCE), "float32", always_2d=True)):
+                parts.append(some.mean(1))
+                count -= len(some)
     except (soundfile.SoundFileError, OSError, MemoryError) as error:
         raise ValueError(
             f"not readable as audio ({str(error).rstrip('.') or type(error).__name__})"
         ) from None
-    if not len(samples):
+    if not parts:
         raise ValueError("it holds no samples")
-    mono = samples.mean(1)
+    mono = np.concatenate(parts)
     if not np.isfinite(mono).all():
         raise ValueError("it holds samples that are not finite (NaN or infinity)")
     if rate != SAMPLE_RATE:

@@ -85,6 +85,15 @@ def huge_claim(folder):
     (folder / "bad.flac").write_bytes(bytes(content))
 
 
+def of_unknown_length(folder):
+    """As a stream leaves it that was never closed: a FLAC header may say 0, which means that nobody knows."""
+    wav(folder / "bad.flac", np.zeros(16_000), format="FLAC")
+    content = bytearray((folder / "bad.flac").read_bytes())
+    content[21] &= 0xF0
+    content[22:26] = bytes(4)
+    (folder / "bad.flac").write_bytes(bytes(content))
+
+
 def bomb(folder):
     """Five hours of silence, packed into a small file."""
     wav(folder / "bad.flac", np.zeros(5 * 3600 * 1000, np.int16), 1000, format="FLAC")
@@ -105,6 +114,7 @@ def claims_rate(rate):
 UNREADABLE = {
     truncated_header: "not readable as audio",
     header_only: "holds no samples",
+    of_unknown_length: "does not say how long it is",
     zero_bytes: "empty \\(0 bytes\\)",
     not_a_number: "not finite",
     infinity: "not finite",
@@ -113,7 +123,7 @@ UNREADABLE = {
     listed_but_missing: "no such file",
     link_to_itself: "no such file|symbolic links",
     name_too_long: "no such file|File name too long",
-    bomb: "declares 18,000,000 samples of 1 channels \\(5.0 h\\), more than the 268,435,456 allowed",
+    bomb: "declares 18,000,000 samples \\(5.0 h\\), more than the 268,435,456 allowed",
     claims_rate(1): "declares 1 samples a second; from 1,000 to 768,000 are allowed",
     claims_rate(2**31 - 1): "declares 2,147,483,647 samples a second",
     huge_claim: "declares .* samples .* cut it into shorter files",
@@ -273,6 +283,7 @@ SOURCES = {
     ),
     "a comma too many": (table("path,label\ngood.wav,x,\n"), "more fields than its header"),
     "unknown split": (table("path,label,split\ngood.wav,x,dev\n"), "unknown split 'dev'"),
+    "a column twice": (table("path,Label,label\ngood.wav,x,y\n"), "several columns 'label': keep one"),
     "contradiction": (table("path,label\ngood.wav,x\ngood.wav,y\n"), "contradicting rows"),
     "path leads out": (table("path\n../../etc/passwd\n"), "leads out of"),
     "link leads out": (

@@ -4,6 +4,7 @@ import os
 import shutil
 import time
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,9 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import slicer_lite as sl
+from slicer_lite import store
 from slicer_lite.config import WINDOW
 from slicer_lite.data import make_table, read_table
 from slicer_lite.lape.cache import window_features
+from slicer_lite.sounds import make_sounds
 from slicer_lite.store import Clips, _write_index, decode
 
 
@@ -338,6 +341,101 @@ def test_one_file_under_two_names_is_one_clip(tmp_path):
     clips = sl.load_clips(tmp_path, progress=False)
     assert clips.split.tolist() == ["test"]
     assert clips.rows[["clip", "task"]].to_numpy().tolist() == [[0, "word"], [0, "voice"]]
+
+
+def test_one_file_under_two_links_is_one_clip(tmp_path):
+    for folder in ("all", "word", "data"):
+        (tmp_path / folder).mkdir()
+    soundfile.write(tmp_path / "all" / "1.wav", tone(), 16_000)
+    (tmp_path / "word" / "1.wav").symlink_to(tmp_path / "all" / "1.wav")
+    (tmp_path / "voice").symlink_to(tmp_path / "all")
+    names = ["word/1.wav,word,yes,train", "voice/1.wav,voice,ann,test"]
+    (tmp_path / "manifest.csv").write_text("\n".join(["path,task,label,split", *names]))
+    assert sl.load_clips(tmp_path, progress=False).split.tolist() == ["test"]
+
+
+def test_linked_folders_are_searched_each_once(tmp_path):
+    for folder in ("data/deep", "far"):
+        (tmp_path / folder).mkdir(parents=True)
+    for name in ("data/a.wav", "data/deep/b.wav", "far/c.wav", "data/._a.wav"):
+        soundfile.write(tmp_path / name, tone(), 16_000)
+    (tmp_path / "data" / "again").symlink_to(tmp_path / "data" / "deep")
+    (tmp_path / "data" / "circle").symlink_to(tmp_path / "data")
+    assert len(sl.load_clips(tmp_path / "data", progress=False)) == 2
+    (tmp_path / "data" / "more").symlink_to(tmp_path / "far")
+    with pytest.raises(ValueError, match=r"more.c\.wav is a link that leads out"):
+        sl.load_clips(tmp_path / "data", progress=False)
+    clips = sl.load_clips(tmp_path / "data", allow_outside=True, progress=False)
+    assert [path.name for path in clips.paths] == ["a.wav", "b.wav", "c.wav"]
+
+
+def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
+    (tmp_path / "closed").mkdir()
+    soundfile.write(tmp_path / "a.wav", tone(), 16_000)
+    scandir = os.scandir
+
+    def refuse(folder):
+        if str(folder).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(ValueError, match=r"closed cannot be listed \(Permission denied\): make it readable"):
+        sl.load_clips(tmp_path, progress=False)
+
+
+def test_a_folder_called_sounds_is_not_the_sound_world(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        "slicer_lite.data.make_sounds", lambda *_, **__: make_sounds("world", clips=200, progress=False)
+    )
+    assert len(sl.load_clips("sounds", progress=False)) == 200
+    (tmp_path / "sounds").mkdir()
+    soundfile.write(tmp_path / "sounds" / "a.wav", tone(), 16_000)
+    for folder in ("./sounds", Path("sounds"), Path("./sounds")):
+        assert len(sl.load_clips(folder, progress=False)) == 1
+    with pytest.warns(
+        UserWarning, match="the embedded sound world. The folder of that name that is here is ./sounds"
+    ):
+        assert len(sl.load_clips("sounds", progress=False)) == 200
+
+
+def test_headers_may_have_capitals(tmp_path):
+    soundfile.write(tmp_path / "a.wav", tone(), 16_000)
+    (tmp_path / "list.csv").write_text("Path,Label,Split \na.wav,dog,test\n")
+    clips = sl.load_clips(tmp_path / "list.csv", progress=False)
+    assert (clips.split.tolist(), clips.rows["label"].tolist()) == (["test"], ["dog"])
+
+
+def test_long_files_of_many_channels_are_read_a_stretch_at_a_time(tmp_path, monkeypatch):
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, (16_000, 4)).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", samples, 16_000, subtype="FLOAT")
+    monkeypatch.setattr(store, "_READ_AT_ONCE", 777)
+    monkeypatch.setattr(store, "MAX_SAMPLES", 20_000)  # of one channel: four have more
+    np.testing.assert_array_equal(decode(tmp_path / "a.wav"), samples.mean(1))
+    np.testing.assert_array_equal(decode(tmp_path / "a.wav", (0.25, 0.5)), samples[4000:12_000].mean(1))
+
+
+def test_parts_keep_the_labels_of_their_clips(tmp_path):
+    for name in "abc":
+        soundfile.write(tmp_path / f"{name}.wav", tone(), 16_000)
+    rows = ["a.wav,x,1", "b.wav,x,2", "b.wav,y,3", "c.wav,y,4"]
+    (tmp_path / "manifest.csv").write_text("\n".join(["path,task,label", *rows]))
+    clips = sl.load_clips(tmp_path, progress=False)
+
+    def labels(which):
+        part = clips.subset(which)
+        return len(part), sorted(part.rows[["clip", "task", "label"]].to_numpy().tolist())
+
+    assert labels([1, 1, -1]) == (
+        3,
+        [[0, "x", "2"], [0, "y", "3"], [1, "x", "2"], [1, "y", "3"], [2, "y", "4"]],
+    )
+    assert labels([True, False, False]) == (1, [[0, "x", "1"]])
+    assert labels([]) == (0, [])
+    for which in ([3], [-4], [True]):
+        with pytest.raises(IndexError):
+            clips.subset(which)
 
 
 def test_a_group_on_both_sides_is_said(tmp_path):

@@ -141,6 +141,12 @@ def test_majority():
         ({"test_x": np.zeros((20, 3))}, r"\(N, D\) with one D"),
         ({"test_x": np.full((20, 20), np.nan)}, "must be finite"),
         ({"test_x": np.zeros((0, 20)), "test_y": []}, "there must be some"),
+        ({"groups": ["a"]}, "1 groups with 40 train labels"),
+        ({"strengths": ()}, "no strengths"),
+        ({"validation": (np.zeros((2, 3)), [0, 1])}, r"Validation features must be \(2, 20\)"),
+        ({"validation": (np.zeros((3, 20)), [0, 1])}, r"Validation features must be \(2, 20\)"),
+        ({"validation": (np.zeros((0, 20)), [])}, "at least one"),
+        ({"validation": (np.full((2, 20), np.inf), [0, 1])}, "must be finite"),
     ],
 )
 def test_bad_arguments(change, message):
@@ -158,6 +164,17 @@ def test_classes_of_few_clips():
     assert lape.linear_probe(x[few], labels, x, y).clips == 40
     with pytest.raises(ValueError, match="a single clip"):
         lape.linear_probe(x[few[::2]], labels[::2], x, y)
+
+
+def test_folds_within_folds_need_three_clips():
+    x, y = blobs(40)
+    few = np.concatenate([np.flatnonzero(np.asarray(y) == label)[:2] for label in sorted(set(y))])
+    labels = [y[place] for place in few]
+    with pytest.raises(ValueError, match="Give one strength, or three clips of some class"):
+        lape.cross_validate(x[few], labels)
+    assert len(lape.cross_validate(x[few].tolist(), labels, strengths=(1.0,))) == 2
+    with pytest.raises(ValueError, match="8 features, 8 labels and 1 groups"):
+        lape.cross_validate(x[few], labels, ["a"])
 
 
 @pytest.mark.parametrize(("many", "rare"), [(10, 1), (2, 1), (10, 2)])
@@ -200,6 +217,18 @@ def test_nothing_to_probe_is_said(tones, results):
     model = sl.Pretrained(None, None, sl.preset("tiny"), 0)
     with pytest.raises(ValueError, match="No task can be probed"):
         lape.evaluate(model, sl.load_clips(tones, progress=False).for_pretraining())
+
+
+@pytest.mark.parametrize("rows", [3, 400])
+def test_features_of_other_clips_are_refused(tones, results, rows):
+    clips = sl.load_clips(tones, progress=False)
+    model = sl.Pretrained(None, None, sl.preset("tiny"), 0)
+    with pytest.raises(
+        ValueError, match=f"The features 'mine' have {rows} rows, and there are {len(clips)} clips"
+    ):
+        lape.evaluate(model, clips, given={"mine": np.zeros((rows, 3))})
+    with pytest.raises(ValueError, match=f"'mine' have {rows} rows"):
+        lape.label_curve({"mine": np.zeros((rows, 3))}, clips)
 
 
 def test_a_task_that_cannot_be_probed_is_left_out_by_name(tones, results):

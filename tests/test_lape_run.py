@@ -248,6 +248,17 @@ def test_features_that_were_cut_short_leave_nothing(clips, encoder, monkeypatch,
     assert not list((tmp_path / "features").iterdir())
 
 
+@pytest.mark.parametrize(
+    "damage", [lambda content: content[:200], lambda content: b"", lambda content: b"no"]
+)
+def test_damaged_features_are_computed_anew(clips, encoder, monkeypatch, tmp_path, damage):
+    monkeypatch.setenv("SLICER_LITE_CACHE", str(tmp_path))
+    before = np.array(window_features(encoder, clips).windows)
+    (file,) = (tmp_path / "features").iterdir()
+    file.write_bytes(damage(file.read_bytes()))
+    np.testing.assert_array_equal(window_features(encoder, clips).windows, before)
+
+
 # Baselines
 
 
@@ -479,6 +490,42 @@ def test_a_report_is_written_once(tmp_path):
         write_report([folder], tmp_path / "report")
 
 
+def test_a_name_may_hold_any_sign(tmp_path):
+    results = gather([folder_of(tmp_path / "a", result("R&B #1 {x} 50% a|b ~^\\", 0.5))])
+    line = as_latex(results).splitlines()[7]
+    assert line.startswith(
+        r"R\&B \#1 \{x\} 50\% a|b \textasciitilde{}\textasciicircum{}\textbackslash{} & 50.0 {"
+    )
+    rows = as_markdown(results).splitlines()
+    assert rows[2].count("|") == rows[0].count("|")
+
+
+def test_results_never_hide_each_other(tmp_path):
+    folders = [folder_of(tmp_path / name, result("x", 0.5)) for name in ("other", "majority class")]
+    with pytest.raises(ValueError, match="Rename the folder 'majority class'"):
+        gather(folders)
+    with pytest.raises(ValueError, match="choose another folder for the report"):
+        write_report(folders[:1], tmp_path / "other")
+    assert [path.name for path in folders[0].iterdir()] == ["x.json"]
+
+
+def test_statistics_are_of_the_tasks_own_train_split(own, tmp_path, minute):
+    manifest, run = own
+    rows = pd.read_csv(manifest)
+    # One task of the low tones, one of the high ones: their clips differ.
+    halves = [
+        part.assign(task=label, label=np.arange(len(part)) % 2) for label, part in rows.groupby("label")
+    ]
+    pd.concat(halves).to_csv(manifest, index=False)
+    torch.save(METHODS["slicer"].network(minute).encoder.state_dict(), tmp_path / "w.pth")
+    run("both", "w.pth")
+    halves[0].to_csv(manifest, index=False)
+    run("alone", "w.pth")
+    name = f"{halves[0]['task'].iloc[0]}.json"
+    of = [json.loads((tmp_path / out / name).read_text())["about"]["weights"] for out in ("both", "alone")]
+    assert (of[0]["mean"], of[0]["deviation"]) == (of[1]["mean"], of[1]["deviation"])
+
+
 def test_the_command_line_from_weights_to_report(tones, tmp_path, capsys, minute):
     model = METHODS["slicer"].network(minute)
     save_weights(tmp_path / "w.safetensors", model, None, minute, 7)
@@ -537,12 +584,12 @@ def own(tmp_path, tones, minute):
     save_weights(tmp_path / "w.safetensors", METHODS["slicer"].network(minute), None, minute, 7)
     shutil.copytree(tones, tmp_path / "data")
 
-    def run(out="results"):
+    def run(out="results", weights="w.safetensors"):
         command = [
             "lape",
             "run",
             "--weights",
-            str(tmp_path / "w.safetensors"),
+            str(tmp_path / weights),
             "--data",
             str(tmp_path / "data"),
         ]

@@ -635,6 +635,16 @@ def test_a_download_is_checked_unpacked_and_read(served, tmp_path, monkeypatch, 
     assert here.check(tmp_path / "data") == []
 
 
+@pytest.mark.parametrize("damage", [lambda content: b"<html>404</html>", lambda content: content[:-3000]])
+def test_a_damaged_archive_without_a_checksum_is_named(served, tmp_path, damage):
+    folder, address = served
+    miniatures.us8k(tmp_path / "source")
+    packed(tmp_path / "source", folder / "a.tar.gz")
+    (folder / "a.tar.gz").write_bytes(damage((folder / "a.tar.gz").read_bytes()))
+    with pytest.raises(ValueError, match=r"a.tar.gz is damaged: delete it, and repeat the command"):
+        fetch([Archive(f"{address}/a.tar.gz")], tmp_path / "data")
+
+
 def test_a_damaged_download_is_refused(served, tmp_path):
     folder, address = served
     (folder / "a.tar.gz").write_bytes(b"cut short")

@@ -64,10 +64,20 @@ def window_features(
     who = "mel statistics" if encoder is None else weights_hash(encoder)
     key = hashlib.sha256(f"{_FORMAT}\0{who}\0{data or data_hash(clips)}".encode()).hexdigest()[:24]
     path = cache_folder() / "features" / f"{key}.npy"
-    if not path.exists():
+    windows = _read(path, len(owner))
+    if windows is None:
         _compute(encoder, clips, len(owner), path, device, progress)
-    windows = np.load(path, mmap_mode="r", allow_pickle=False)
+        windows = np.load(path, mmap_mode="r", allow_pickle=False)
     return Features(windows, owner)
+
+
+def _read(path: Path, count: int) -> np.ndarray | None:
+    """The features in a file; None if it is not there or damaged, by a power cut for instance."""
+    try:
+        windows = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return windows if windows.ndim == 2 and len(windows) == count else None
 
 
 def weights_hash(encoder: Encoder) -> str:
@@ -113,6 +123,8 @@ def _compute(
                     about = {"descr": "<f4", "fortran_order": False, "shape": shape}
                     write_array_header_2_0(file, about)
                 file.write(values.astype("<f4").tobytes())
+            file.flush()
+            os.fsync(file.fileno())
         Path(temporary).chmod(0o644)  # mkstemp's files are their owner's alone
         Path(temporary).replace(path)
     finally:

@@ -128,8 +128,9 @@ class RunTasks:
         for task, clips in self._data():
             if strange:
                 # No label is used. In a task of folds every clip is a test clip once: then all are measured.
-                train = clips.for_pretraining()
-                set_statistics(encoder, train if len(train) else clips)
+                rows = clips.rows[clips.rows["task"] == task]
+                train = rows[rows["split"] == "train"]
+                set_statistics(encoder, clips.subset((train if len(train) else rows)["clip"].to_numpy(int)))
             path = out / f"{_as_file_name(task)}.json"
             wanted = (encoder, clips, task, self.protocol, self.seeds, self.baselines)
             if path.exists():

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from slicer_lite.embed import embed
-from slicer_lite.lape.probe import linear_probe, quick_probe
+from slicer_lite.lape.probe import check_features, linear_probe, quick_probe
 from slicer_lite.lape.report import probed_tasks
 from slicer_lite.run_folder import TIMINGS, read_lines
 from slicer_lite.store import Clips
@@ -72,7 +72,12 @@ def label_curve(
     Returns:
         A row for each probe; columns `task`, `features`, `count` (as in `labels`, or `all`), `labels` (those really
         used, a class), `draw` and `accuracy` (0 to 1).
+
+    Raises:
+        ValueError: features that are not of these clips; no task to probe.
     """
+    for name, x in features.items():
+        check_features(x, clips, name)
     found = []
     for task in tasks or probed_tasks(clips):
         rows = clips.rows[clips.rows["task"] == task]

@@ -20,6 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from slicer_lite.lape.cache import Features
 from slicer_lite.lape.linear import LinearLayer, Windows
+from slicer_lite.store import Clips
 
 STRENGTHS = tuple(10.0**e for e in range(-4, 3))  # inverse regularisation, tried inside the train split
 _FOLDS = 4
@@ -78,8 +79,8 @@ def linear_probe(
         validation: features and labels of a validation split, if the task has one.
 
     Raises:
-        ValueError: shapes that do not fit, features that are not finite, one class only, or labels in the
-            test split that the train split lacks.
+        ValueError: shapes that do not fit, features that are not finite, no strengths, one class only, labels in
+            the test split that the train split lacks, or too few clips to hold some out.
     """
     train_x, test_x = np.asarray(train_x, np.float64), np.asarray(test_x, np.float64)
     y, true = np.asarray(train_y).astype(str), np.asarray(test_y).astype(str)
@@ -90,8 +91,11 @@ def linear_probe(
             f"Got {len(train_x)} train features with {len(y)} labels, {len(test_x)} test features with "
             f"{len(true)} labels: they must agree."
         )
-    if not (np.isfinite(train_x).all() and np.isfinite(test_x).all()):
-        raise ValueError("Features must be finite: some are NaN or infinite.")
+    if groups is not None and len(groups) != len(y):
+        raise ValueError(f"Got {len(groups)} groups with {len(y)} train labels: they must agree.")
+    if not len(strengths):
+        raise ValueError("There are no strengths to choose from: give one or several.")
+    _check_finite(train_x, test_x)
     _check_labels(y, true)
     # On matrices of this size threads wait for each other more than they work.
     with threadpool_limits(1):
@@ -99,6 +103,12 @@ def linear_probe(
             strength = _choose_strength(train_x, y, groups, strengths, seed)
         else:
             held_x, held_y = np.asarray(validation[0], np.float64), np.asarray(validation[1]).astype(str)
+            if held_x.shape != (len(held_y), train_x.shape[1]) or not len(held_y):
+                raise ValueError(
+                    f"Validation features must be ({len(held_y)}, {train_x.shape[1]}), one row for each of its "
+                    f"labels and at least one, got {held_x.shape}."
+                )
+            _check_finite(held_x)
             strength = _best([(train_x, y, held_x, held_y)], strengths)
         correct = int((_classifier(strength).fit(train_x, y).predict(test_x) == true).sum())
     return counted(correct, len(true), strength)
@@ -123,12 +133,26 @@ def cross_validate(
 
     Returns:
         One accuracy a fold.
+
+    Raises:
+        ValueError: as of `linear_probe`; also when the clips are too few for folds within folds.
     """
+    x = np.asarray(x, np.float64)
     labels = np.asarray(y).astype(str)
+    if len(x) != len(labels) or (groups is not None and len(groups) != len(labels)):
+        raise ValueError(
+            f"Got {len(x)} features, {len(labels)} labels and {'no' if groups is None else len(groups)} groups: "
+            "they must agree."
+        )
     known = None if groups is None else np.asarray(groups).astype(str)
     found = []
     for fit, check in _splits(x, labels, known, folds, seed):
         inside = None if known is None else list(known[fit])
+        if len(strengths) > 1 and np.unique(labels[fit], return_counts=True)[1].max() < 2:
+            raise ValueError(
+                "Too few clips: without a fold, every class has a single one, so that nothing can be held out to "
+                "choose the strength by. Give one strength, or three clips of some class."
+            )
         # A class that only the held-out fold has cannot be right: its clips are counted as errors.
         there = check[np.isin(labels[check], labels[fit])]
         part = linear_probe(x[fit], list(labels[fit]), x[there], list(labels[there]), inside, strengths, seed)
@@ -363,6 +387,23 @@ def check_rows(rows: pd.DataFrame) -> None:
     _check_labels(labels["train"], labels["test"])
     if not (rows["split"] == "validation").any():
         _check_counts(labels["train"])
+
+
+def check_features(x: np.ndarray, clips: Clips, name: str) -> None:
+    """See that features are of these clips: one row for each.
+
+    Raises:
+        ValueError: they are not.
+    """
+    if len(x) != len(clips):
+        raise ValueError(
+            f"The features {name!r} have {len(x)} rows, and there are {len(clips)} clips: they must agree."
+        )
+
+
+def _check_finite(*features: np.ndarray) -> None:
+    if not all(np.isfinite(x).all() for x in features):
+        raise ValueError("Features must be finite: some are NaN or infinite.")
 
 
 def _check_counts(labels: np.ndarray) -> None:

@@ -17,7 +17,7 @@ import slicer_lite
 from slicer_lite import figures
 from slicer_lite.embed import embed, mel_statistics
 from slicer_lite.files import write_durably, write_json
-from slicer_lite.lape.probe import check_rows, majority_of, quick_probe
+from slicer_lite.lape.probe import check_features, check_rows, majority_of, quick_probe
 from slicer_lite.lape.run import NAMES, PROTOCOLS
 from slicer_lite.lape.run import TRAINED as TRAINED_ENCODER
 from slicer_lite.lape.tasks import TASKS
@@ -75,10 +75,12 @@ def evaluate(
         is needed to repeat it.
 
     Raises:
-        ValueError: no task has both a train and a test split.
+        ValueError: no task has both a train and a test split, or `given` are not of these clips.
     """
     tasks = probed_tasks(clips)
-    probed = given or features(pretrained, clips, seed, progress, device)
+    probed = features(pretrained, clips, seed, progress, device) if given is None else given
+    for name, x in probed.items():
+        check_features(x, clips, name)
     results = {}
     for task in tasks:
         rows = _rows(clips, task)
@@ -197,11 +199,17 @@ def gather(folders: Sequence[str | Path]) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: a folder without results.
-        ValueError: a file that holds no results; folders of one name, of different protocols or different data.
+        ValueError: a file that holds no results; folders of one name or of a baseline's, of different protocols or
+            different data.
     """
     names = [Path(folder).absolute().name for folder in folders]
     if len(set(names)) < len(names):
         raise ValueError(f"The folders must have different names, got {', '.join(names)}.")
+    taken = set(names) & {*NAMES.values(), TRAINED_ENCODER} if len(names) > 1 else set()
+    if taken:
+        raise ValueError(
+            f"Rename the folder {min(taken)!r}: of several folders none may be called as a baseline is."
+        )
     found = {name: _read_folder(Path(folder)) for name, folder in zip(names, folders, strict=True)}
     order = list(dict.fromkeys(task for results in found.values() for task in results))
     order.sort(key=lambda task: (list(TASKS).index(task) if task in TASKS else len(TASKS), task))
@@ -231,21 +239,21 @@ def as_markdown(results: Mapping[str, Any]) -> str:
     """The accuracies of `gather` as a Markdown table, with published figures beside LAPE's own tasks."""
     head, *rows, average = _cells(results, "{:.1f} ({:.1f} to {:.1f})")
     lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows, average]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    table = "\n".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |" for line in lines)
     return f"{table}\n\n{_caption(results)}\n"
 
 
 def as_latex(results: Mapping[str, Any]) -> str:
     """The same as a LaTeX table; it needs the package `booktabs`."""
-    head, *rows, average = [
-        [cell.replace("_", r"\_").replace("%", r"\%") for cell in line]
-        for line in _cells(results, r"{:.1f} {{\scriptsize({:.1f}--{:.1f})}}")
-    ]
+    head, *rows, average = _cells(results, r"{:.1f} {{\scriptsize({:.1f}--{:.1f})}}")
+    # Names are anybody's: of tasks in the first column, of encoders in the heading.
+    head = [name.translate(_LATEX) for name in head]
+    rows = [[task.translate(_LATEX), *cells] for task, *cells in rows]
     body = [" & ".join(line) + r" \\" for line in (head, *rows, average)]
     lines = [
         r"\begin{table}",
         r"\centering",
-        r"\caption{" + _caption(results).replace("_", r"\_").replace("%", r"\%") + "}",
+        r"\caption{" + _caption(results).translate(_LATEX) + "}",
         r"\begin{tabular}{l" + "r" * (len(head) - 1) + "}",
         r"\toprule",
         body[0],
@@ -260,14 +268,27 @@ def as_latex(results: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+# What LaTeX would take for a command.
+_LATEX = str.maketrans(
+    {
+        **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "\\": r"\textbackslash{}",
+    }
+)
+
+
 def write_report(folders: Sequence[str | Path], out: str | Path) -> list[Path]:
     """Write `table.md`, `table.tex`, `figure.png` and `results.json` of the results in the folders.
 
     Raises:
-        ValueError: one of these files is in `out` already; and see `gather`.
+        ValueError: one of these files is in `out` already, or `out` is one of the folders; and see `gather`.
     """
     results = gather(folders)
     out = Path(out).expanduser()
+    if out.resolve() in [Path(folder).expanduser().resolve() for folder in folders]:
+        raise ValueError(f"{out} holds the results that are reported: choose another folder for the report.")
     files = [out / name for name in ("table.md", "table.tex", "figure.png", "results.json")]
     there = [str(file) for file in files if file.exists()]
     if there:

@@ -77,7 +77,12 @@ def supervised(
 
     Returns:
         The test accuracy of each task.
+
+    Raises:
+        ValueError: no epochs.
     """
+    if epochs < 1:
+        raise ValueError(f"epochs = {epochs}: there must be at least one.")
     where = choose_device(device)
     tasks = {str(task): part for task, part in rows.groupby("task", sort=False)}
     train = {task: part[part["split"] == "train"] for task, part in tasks.items()}

@@ -1,6 +1,6 @@
 """The embedded sound world: labelled sounds for eight tasks, made by code alone, with no download.
 
-    make_sounds("sounds")                                    # 3,200 clips and manifest.csv
+    make_sounds("my-sounds")                                 # 3,200 clips and manifest.csv
     render("instrument", label="pluck", seed=3)              # one clip, to listen to
 
 Every clip is 1 to 2 s of 16 kHz mono. `manifest.csv` has one row for each (clip, task) pair: path, task,

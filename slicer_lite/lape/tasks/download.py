@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tarfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,7 @@ def fetch(archives: Sequence[Archive], root: Path) -> None:
     is complete.
 
     Raises:
-        ValueError: a file is not what its checksum says.
+        ValueError: a file is not what its checksum says, or is damaged.
         OSError: the network or the disk failed; names the address.
     """
     import pooch  # here, since only downloading needs it and it loads slowly
@@ -44,13 +45,19 @@ def fetch(archives: Sequence[Archive], root: Path) -> None:
         file = Path(pooch.retrieve(archive.url, archive.checksum, name, kept, progressbar=True))
         target = root / archive.folder
         target.mkdir(parents=True, exist_ok=True)
-        if file.suffix == ".zip":
-            shutil.unpack_archive(file, target)
-        elif file.name.endswith(".tar.gz"):
-            with tarfile.open(file) as tar:
-                tar.extraction_filter = getattr(
-                    tarfile, "data_filter", None
-                )  # refuses paths out of the folder
-                tar.extractall(target)
-        else:
-            shutil.copy2(file, target)
+        try:
+            _unpack(file, target)
+        except (tarfile.TarError, zlib.error, shutil.ReadError, EOFError):
+            raise ValueError(f"{file} is damaged: delete it, and repeat the command.") from None
+
+
+def _unpack(file: Path, folder: Path) -> None:
+    """An archive into a folder; anything else is copied there."""
+    if file.suffix == ".zip":
+        shutil.unpack_archive(file, folder)
+    elif file.name.endswith(".tar.gz"):
+        with tarfile.open(file) as tar:
+            tar.extraction_filter = getattr(tarfile, "data_filter", None)  # refuses paths out of the folder
+            tar.extractall(folder)
+    else:
+        shutil.copy2(file, folder)
