@@ -92,7 +92,7 @@ def probe(job: Job, x: np.ndarray) -> dict[str, list[float]]:
 
 
 def done(jobs: list[Job], trainers: int, probers: int) -> Iterator[tuple[Job, float, dict[str, list[float]]]]:
-    """Each job with the seconds of its pre-training and its folds, as they come."""
+    """Each job with the seconds of its pre-training and its folds, as they come; not those that failed."""
     spawn = get_context("spawn")
     with (
         ProcessPoolExecutor(trainers, spawn, initializer=torch.set_num_threads, initargs=(1,)) as training,
@@ -152,7 +152,9 @@ def main() -> None:
             jobs.append(Job(name, config, share, arguments.data, run, arguments.device, arguments.compile))
     jobs = [job for job in jobs if job.key not in have]
     sl.load_clips(arguments.data)  # decoded once, before several want it
+    failed = {job.key for job in jobs}
     for job, taken, folds in done(jobs, arguments.trainers, arguments.probers):
+        failed.remove(job.key)
         result = {
             "name": job.name,
             "config": job.config.to_dict(),  # whole, since presets change
@@ -168,6 +170,8 @@ def main() -> None:
         found = json.loads(arguments.out.read_text()) if arguments.out.exists() else []
         found = [r for r in found if (r["name"], r["seed"]) != job.key] + [result]
         write_json(arguments.out, found)
+    if failed:
+        raise SystemExit(f"{len(failed)} of {len(jobs)} failed: see above.")
 
 
 if __name__ == "__main__":

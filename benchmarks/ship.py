@@ -41,7 +41,7 @@ def main() -> None:
         config = config.replace(steps=arguments.steps)
     sounds = [path for path, split in zip(world.paths, world.split, strict=True) if split == "train"]
     files = [*sounds, *(arguments.data / path for path in recordings["path"])] if arguments.data else sounds
-    model = sl.pretrain(config, unlabelled(files), arguments.runs / arguments.name)
+    model = sl.pretrain(config, unlabelled(files), arguments.runs / arguments.name, device="cpu")
     SHIPPED.mkdir(exist_ok=True)
     path = SHIPPED / f"{arguments.name}{SUFFIX}"
     save_weights(path, model.network.half(), model.centroids, model.config, model.step)

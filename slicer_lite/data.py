@@ -241,8 +241,15 @@ def _splits(rows: pd.DataFrame, path: Path) -> pd.Series | str:
 
 
 def _consistent(labels: pd.DataFrame, names: Sequence[str], path: Path) -> pd.DataFrame:
-    """Drop repeated rows and rows without a label; refuse rows that contradict each other."""
+    """Drop repeated rows and rows without a label; refuse rows without a task, or that contradict each other."""
     labels = labels[labels["label"] != ""].drop_duplicates()
+    nameless = labels[labels["task"] == ""]
+    if not nameless.empty:
+        first = nameless.iloc[0]
+        raise ValueError(
+            f"{path}: {names[first['clip']]!r} has the label {first['label']!r} and no task. Fill the column `task`, "
+            "or remove it if there is one task only."
+        )
     twice = labels[labels.duplicated(["clip", "task"], keep=False)]
     if not twice.empty:
         first = twice.iloc[0]

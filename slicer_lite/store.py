@@ -471,7 +471,8 @@ def _sweep(stores: Path) -> None:
     """Remove what processes that were killed while they decoded have left behind: what is older than a week."""
     for left in stores.glob(f"{_UNFINISHED}*"):
         with suppress(OSError):  # another process may be sweeping, too
-            if time.time() - left.stat().st_mtime > 7 * 24 * 3600:
+            # The folder's own date stays while files in it grow.
+            if time.time() - max(part.stat().st_mtime for part in (left, *left.iterdir())) > 7 * 24 * 3600:
                 shutil.rmtree(left)
 
 

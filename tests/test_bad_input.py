@@ -283,6 +283,7 @@ SOURCES = {
     ),
     "a comma too many": (table("path,label\ngood.wav,x,\n"), "more fields than its header"),
     "unknown split": (table("path,label,split\ngood.wav,x,dev\n"), "unknown split 'dev'"),
+    "a label without a task": (table("path,task,label\ngood.wav,,x\n"), "has the label 'x' and no task"),
     "a column twice": (table("path,Label,label\ngood.wav,x,y\n"), "several columns 'label': keep one"),
     "contradiction": (table("path,label\ngood.wav,x\ngood.wav,y\n"), "contradicting rows"),
     "path leads out": (table("path\n../../etc/passwd\n"), "leads out of"),

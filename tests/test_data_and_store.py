@@ -457,11 +457,14 @@ def test_a_group_on_both_sides_is_said(tmp_path):
 
 def test_what_a_kill_left_of_a_decoding_goes_after_a_week(tones, tmp_path, monkeypatch):
     monkeypatch.setenv("SLICER_LITE_CACHE", str(tmp_path))
-    old, new = (tmp_path / "stores" / f"unfinished-{name}" for name in ("old", "new"))
-    for folder in (old, new):
-        (folder / "new").mkdir(parents=True)
+    old, new, growing = (tmp_path / "stores" / f"unfinished-{name}" for name in ("old", "new", "growing"))
+    for folder in (old, new, growing):
+        folder.mkdir(parents=True)
+        (folder / "waveforms").write_bytes(b"samples")
     weeks_ago = time.time() - 8 * 24 * 3600
-    os.utime(old, (weeks_ago, weeks_ago))
+    for path in (old / "waveforms", old, growing):
+        os.utime(path, (weeks_ago, weeks_ago))
     sl.load_clips(tones, progress=False)
     assert not old.exists()
     assert new.exists()
+    assert growing.exists()  # a decoding of more than a week, which goes on
