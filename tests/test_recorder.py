@@ -9,7 +9,7 @@ import torch
 
 import slicer_lite as sl
 from slicer_lite.slicer import Network
-from slicer_lite.weights import Pretrained
+from slicer_lite.weights import METHODS, Pretrained
 from slicer_lite.widgets import Recorder
 
 TIME = np.arange(16_000) / 16_000
@@ -98,4 +98,19 @@ def test_of_long_sounds_the_beginning_is_shown(pretrained):
 
 def test_a_name_with_dollars_is_no_formula(recorder):
     recorder.hear(tone(200), "cost_$1_$2.wav")
+    assert "image/png" in recorder._repr_mimebundle_()[0]
+
+
+@pytest.mark.parametrize("method", ["moco", "delores_m"])
+def test_models_without_clusters_find_neighbours_too(minute, method):
+    config = minute.replace(method=method)
+    network = METHODS[method].network(config).eval().requires_grad_(False)
+    recorder = Recorder(
+        Pretrained(network, None, config, 0), sl.load_clips([tone(200), tone(500)]), neighbours=1
+    )
+    sent = []
+    recorder.send = lambda message, buffers=None: sent.append(message)
+    heard = recorder.hear(tone(500))
+    assert (heard.neighbours.tolist(), heard.assignment) == ([1], None)
+    assert sent[-1]["cluster"] == ""
     assert "image/png" in recorder._repr_mimebundle_()[0]

@@ -15,6 +15,7 @@ from slicer_lite import clusters, figures
 from slicer_lite.config import SAMPLE_RATE
 from slicer_lite.embed import embed
 from slicer_lite.logmel import LogMel
+from slicer_lite.slicer import Network
 from slicer_lite.store import Clips
 from slicer_lite.weights import Pretrained
 from slicer_lite.widgets.common import Widget, front_end, pixels, wav
@@ -32,7 +33,7 @@ class Heard:
         embedding: `(dim,)`.
         neighbours: `(K,)` numbers of the clips whose embeddings are most like it, the most alike first.
         similarities: `(K,)` their cosines.
-        assignment: `(M,)` the sound's share in each cluster.
+        assignment: `(M,)` the sound's share in each cluster; None of a model without clusters (`moco`, `delores_m`).
     """
 
     name: str
@@ -40,7 +41,7 @@ class Heard:
     embedding: np.ndarray
     neighbours: np.ndarray
     similarities: np.ndarray
-    assignment: np.ndarray
+    assignment: np.ndarray | None
 
 
 class Recorder(Widget):
@@ -62,8 +63,7 @@ class Recorder(Widget):
         heard: the last sound and what was found for it; None before the first.
 
     Raises:
-        ValueError: embeddings that do not fit the clips or the model, or a model without clusters (`moco`,
-            `delores_m`).
+        ValueError: embeddings that do not fit the clips or the model.
     """
 
     _esm = front_end("recorder.js")
@@ -89,7 +89,8 @@ class Recorder(Widget):
         self.heard: Heard | None = None
         self._pretrained, self._clips, self._embeddings = pretrained, clips, embeddings
         self._count = min(neighbours, len(clips))
-        self._first_choice = clusters.soft_assignments(pretrained, embeddings).argmax(1)  # (N,)
+        assignments = self._assign(embeddings)
+        self._first_choice = None if assignments is None else assignments.argmax(1)  # (N,)
 
     def hear(self, waveform: np.ndarray, name: str = "your sound") -> Heard:
         """Embed a sound, find its neighbours and its cluster, and show them.
@@ -106,7 +107,8 @@ class Recorder(Widget):
             raise ValueError(f"{name} is silent: is the microphone switched on?")
         embedding = embed(self._pretrained.encoder, [waveform])
         found, similarities = clusters.nearest(embedding, self._embeddings, self._count)
-        assignment = clusters.soft_assignments(self._pretrained, embedding)[0]
+        assignments = self._assign(embedding)
+        assignment = None if assignments is None else assignments[0]
         self.heard = Heard(
             name, waveform.astype(np.float32), embedding[0], found[0], similarities[0], assignment
         )
@@ -140,6 +142,12 @@ class Recorder(Widget):
         figure.suptitle(textwrap.fill(self._cluster(self.heard), 120), fontsize=9)
         return figure
 
+    def _assign(self, embeddings: np.ndarray) -> np.ndarray | None:
+        """`(N, M)` assignments of `(N, dim)` embeddings; None of a model without clusters."""
+        if not isinstance(self._pretrained.network, Network):
+            return None
+        return clusters.soft_assignments(self._pretrained, embeddings)
+
     def _sounds(self, heard: Heard) -> list[tuple[str, np.ndarray]]:
         """A title and a waveform for the sound and each of its neighbours, of long ones their beginning."""
         found = zip(heard.neighbours, heard.similarities, strict=True)
@@ -153,7 +161,9 @@ class Recorder(Widget):
         ]
 
     def _cluster(self, heard: Heard) -> str:
-        """Its cluster in words, and what else is there."""
+        """Its cluster in words, and what else is there; nothing of a model without clusters."""
+        if heard.assignment is None or self._first_choice is None:
+            return ""
         first = int(heard.assignment.argmax())
         share = heard.assignment[first]
         members = np.flatnonzero(self._first_choice == first)
