@@ -173,6 +173,7 @@ def test_importing_the_package_leaves_the_heavy_libraries_alone():
     assert done.stdout.strip() == "[]", done.stderr
 
 
+@pytest.mark.slow
 def test_results_are_written_also_where_the_terminal_lacks_their_letters(tones, tmp_path):
     shutil.copytree(tones, tmp_path / "tones")
     manifest = tmp_path / "tones" / "manifest.csv"

@@ -85,6 +85,7 @@ def test_a_page_opened_late_gets_all_points(tmp_path, clips, minute):
     assert again.health == dashboard.health != []
 
 
+@pytest.mark.slow
 def test_health_is_said_in_words_once_the_run_has_settled(tmp_path, clips, minute, monkeypatch):
     dashboard, said = Dashboard(), []
     monkeypatch.setattr("slicer_lite.widgets.dashboard.health.diagnose", lambda metrics: said)

@@ -112,6 +112,7 @@ def test_what_is_no_model_is_refused(tmp_path):
         hub.HubModel.from_pretrained(tmp_path)
 
 
+@pytest.mark.slow
 def test_without_the_library_the_remedy_is_named():
     code = "import sys; sys.modules['huggingface_hub'] = None; import slicer_lite; import slicer_lite.hub"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)

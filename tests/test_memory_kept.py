@@ -10,6 +10,7 @@ import pytest
 glibc = sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallopt")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not glibc, reason="only glibc is asked to keep memory")
 def test_large_tensors_get_the_same_pages_again_and_the_system_gets_them_back():
     # In a process of its own, whose heap holds nothing else.

@@ -142,6 +142,7 @@ def test_a_crash_after_the_last_checkpoint_is_mended(clips, tmp_path, minute):
     assert (run / "curves.png").exists()
 
 
+@pytest.mark.slow
 def test_an_illness_is_said_once_until_it_is_cured(clips, tmp_path, minute, capsys, monkeypatch):
     ill = {60, 80, 120}  # of the steps 20, 40, 60, … at which health is looked at
     monkeypatch.setattr(
