@@ -26,6 +26,15 @@ from slicer_lite.weights import Pretrained, untrained
 
 TRAINED = "slicer"
 UNTRAINED, MEL, MAJORITY = NAMES["untrained"], NAMES["mel"], NAMES["majority"]
+# What LaTeX would take for a command.
+_LATEX = str.maketrans(
+    {
+        **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "\\": r"\textbackslash{}",
+    }
+)
 
 
 def features(
@@ -266,17 +275,6 @@ def as_latex(results: Mapping[str, Any]) -> str:
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
-
-
-# What LaTeX would take for a command.
-_LATEX = str.maketrans(
-    {
-        **{sign: f"\\{sign}" for sign in "&%$#_{}"},
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "\\": r"\textbackslash{}",
-    }
-)
 
 
 def write_report(folders: Sequence[str | Path], out: str | Path) -> list[Path]:

@@ -7,7 +7,9 @@ import tarfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from gzip import BadGzipFile
 from pathlib import Path
+from zipfile import BadZipFile
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def fetch(archives: Sequence[Archive], root: Path) -> None:
         target.mkdir(parents=True, exist_ok=True)
         try:
             _unpack(file, target)
-        except (tarfile.TarError, zlib.error, shutil.ReadError, EOFError):
+        except (tarfile.ReadError, shutil.ReadError, BadZipFile, BadGzipFile, zlib.error, EOFError):
             raise ValueError(f"{file} is damaged: delete it, and repeat the command.") from None
 
 
