@@ -42,9 +42,9 @@ def quoted():
         for name in ("gain_over_untrained", "gain_inside_the_train_split")
     )
     choose = results("choose.json")
-    kmix, mixup, none = (
-        np.mean([100 * r["average"] for r in choose if r["name"] == f"T 0.05, 1000 steps{mixing}"])
-        for mixing in ("", ", mixup", ", nomix")
+    whole, mixup, unmixed, instance, delores = (
+        np.mean([100 * r["average"] for r in choose if r["name"] == f"T 0.05, 1000 steps{changed}"])
+        for changed in ("", ", mixup", ", nomix", ", instance", ", delores")
     )
     cards = [(ROOT / "slicer_lite" / "pretrained" / f"{name}.md").read_text() for name in ("tiny", "small")]
     tiny, larger = (re.search(r"\| average \| (.*) \| (.*) \|", card).groups() for card in cards)
@@ -62,7 +62,8 @@ def quoted():
         f"{minutes_of[1]} without at the rates above, end at "
         f"{ends[0]}, {ends[1]} and {ends[2]}, beside "
         f"{100 * beside['untrained encoder']:.1f} % and {100 * beside['mel mean + deviation']:.1f} %",
-        f"k-mix averages {kmix:.1f} %, plain mixup {mixup:.1f} % and no mixing {none:.1f} %",
+        f"SLICER averages {whole:.1f} %, with plain mixup instead of k-mix {mixup:.1f} %, with no mixing "
+        f"{unmixed:.1f} %, without its cluster loss {instance:.1f} %, and DeLoRes-M {delores:.1f} %",
         f"mel statistics average {world['accuracy']['mean_spectrum']['average']:.0f} % over its eight tasks, "
         f"a supervised encoder {world['accuracy']['supervised']['average']:.0f} %",
     ]
