@@ -62,7 +62,8 @@ def read_table(source: str | Path, allow_outside: bool = False, progress: bool =
 
     Args:
         source: the word `sounds` (the embedded sound world, made on first use), a folder with a `manifest.csv`,
-            a folder of audio files (searched through, no labels), or a CSV file.
+            a folder of audio files (searched through, but for files whose name begins with a dot; no labels), or a
+            CSV file.
         allow_outside: let paths in a CSV, and links, lead out of the data's folder.
         progress: show a bar while the sound world is made.
 
