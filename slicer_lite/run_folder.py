@@ -55,7 +55,8 @@ def claim(run: Path, config: Config, clips: Clips) -> None:
     A folder in which nothing has been trained yet takes other settings and clips: those before did not work.
 
     Raises:
-        ValueError: the folder holds other things, or a run with other settings or clips.
+        ValueError: the folder holds other things, or a run with other settings or clips; or another machine's
+            first process does not see this folder.
     """
     path = run / "config.json"
     mine = {"config": config.to_dict(), "clips": {"number": len(clips), "fingerprint": clips.fingerprint()}}
@@ -72,6 +73,11 @@ def claim(run: Path, config: Config, clips: Clips) -> None:
         raise ValueError(
             f"{run} holds other things ({', '.join(sorted(there)[:3])}, …) and no config.json: use an empty "
             "or new folder for a run."
+        )
+    elif distributed.rank() > 0:  # the first process has been here
+        raise ValueError(
+            f"{run}: the first process's run is not there. On several machines the run's folder must lie on a disk "
+            "that all machines share."
         )
     versions = {
         "slicer_lite": slicer_lite.__version__,

@@ -210,15 +210,34 @@ def test_a_batch_that_processes_cannot_share_is_refused(tones, tmp_path, minute,
         sl.train._check(minute, sl.load_clips(tones, progress=False))
 
 
+def folder_of_its_own(data, folder):
+    """As on two machines that share no disk; each process notes why it ended."""
+    try:
+        sl.pretrain(small_steps(), data, folder / os.environ["RANK"], device="cpu", progress=False)
+    except (ValueError, ConnectionError) as error:
+        (folder / f"said {os.environ['RANK']}").write_text(str(error))
+
+
+@pytest.mark.slow
+def test_machines_that_do_not_share_the_run_folder_are_told_before_the_first_step(together, tones, tmp_path):
+    for child in together(2, folder_of_its_own, tones, tmp_path):
+        child.join(120)
+    assert "must lie on a disk that all machines share" in (tmp_path / "said 1").read_text()
+    assert "Another process of this run has ended" in (tmp_path / "said 0").read_text()
+    assert not (tmp_path / "0" / "metrics.jsonl").exists()
+
+
+def small_steps(**changes):
+    return sl.preset(
+        "tiny", channels=4, dim=16, clusters=4, queue=64, mix_memory=32, batch_size=8, steps=2,
+        precision="fp32", **changes,
+    )  # fmt: skip
+
+
 def several_runs(data, folder):
     """Three runs one after the other, as a loop over seeds has them."""
-    config = sl.preset(
-        "tiny", channels=4, dim=16, clusters=4, queue=64, mix_memory=32, batch_size=8, precision="fp32"
-    )
     for seed in range(3):
-        sl.pretrain(
-            config.replace(seed=seed), data, folder / str(seed), steps=2, device="cpu", progress=False
-        )
+        sl.pretrain(small_steps(seed=seed), data, folder / str(seed), device="cpu", progress=False)
 
 
 @pytest.mark.slow
