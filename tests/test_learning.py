@@ -8,6 +8,7 @@ import pytest
 import slicer_lite as sl
 from slicer_lite import figures, lape
 from slicer_lite.lape.learning import _elapsed, few
+from slicer_lite.lape.probe import quick_probe
 from slicer_lite.run_folder import read_metrics
 
 
@@ -65,6 +66,18 @@ def test_more_labels_of_a_noisy_feature_help(clips):
     accuracy = found["accuracy"].tolist()
     assert np.mean(accuracy[:2]) < accuracy[-1]
     assert accuracy[2:4] == [accuracy[-1]] * 2  # there are no more than all
+
+
+def test_a_validation_split_chooses_the_strength_whatever_the_number_of_labels(clips):
+    rows = clips.rows
+    held = rows.index[rows["split"] == "train"][::3]
+    split = clips.subset(np.arange(len(clips)))
+    split.rows = rows.assign(split=rows["split"].where(~rows.index.isin(held), "validation"))
+    x = np.random.default_rng(0).standard_normal((len(clips), 30))
+    found = lape.label_curve({"x": x}, split, labels=(1,), draws=2)
+    assert found["labels"].tolist()[:2] == [1, 1]  # nothing need be held out of them
+    task = split.tasks[0]
+    assert found["accuracy"].iloc[-1] == quick_probe(x, split.rows[split.rows["task"] == task]).accuracy
 
 
 def test_the_figure_shows_each_seed_the_means_and_the_baselines():

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from slicer_lite.embed import embed
-from slicer_lite.lape.probe import check_features, linear_probe, quick_probe
+from slicer_lite.lape.probe import check_features, quick_probe
 from slicer_lite.lape.report import probed_tasks
 from slicer_lite.run_folder import TIMINGS, read_lines
 from slicer_lite.store import Clips
@@ -62,11 +62,14 @@ def label_curve(
 ) -> pd.DataFrame:
     """Probes that are given few labels: some random training clips of each class, and all of them.
 
+    A validation split, where there is one, chooses the classifier's strength each time, as in `quick_probe`.
+
     Args:
         features: `(N, D)` arrays of the clips, by name: see `features`.
         clips: with the labels.
         tasks: their names; by default all that have a train and a test split.
-        labels: how many of each class, at least 2; a class that has fewer gives all of its own.
+        labels: how many of each class, at least 2 where there is no validation split; a class that has fewer gives
+            all of its own.
         draws: how often they are drawn. Every kind of features is given the same.
 
     Returns:
@@ -81,16 +84,15 @@ def label_curve(
     found = []
     for task in tasks or probed_tasks(clips):
         rows = clips.rows[clips.rows["task"] == task]
-        train, test = (rows[rows["split"] == split] for split in ("train", "test"))
+        training = rows["split"] == "train"
+        train, others = rows[training], rows[~training]
         names = train["label"].to_numpy(str)
         for count in (*labels, None):
             for draw in range(draws if count else 1):
                 chosen = train.iloc[few(names, count, draw)] if count else train
-                groups = chosen["group"].tolist() if (chosen["group"] != "").all() else None
+                each = len(chosen) / len(set(names))
                 for name, x in features.items():
-                    y, true = chosen["label"].tolist(), test["label"].tolist()
-                    result = linear_probe(x[chosen["clip"]], y, x[test["clip"]], true, groups)
-                    each = len(chosen) / len(set(names))
+                    result = quick_probe(x, pd.concat([chosen, others]))
                     found.append((task, name, str(count or "all"), each, draw, result.accuracy))
     return pd.DataFrame(found, columns=["task", "features", "count", "labels", "draw", "accuracy"])
 
