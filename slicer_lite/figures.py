@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from slicer_lite.config import F_MAX, F_MIN, HOP, SAMPLE_RATE
 from slicer_lite.run_folder import read_metrics
@@ -26,37 +27,44 @@ _LISTED = 24  # groups at most in a legend
 _MARKERS = ("o", "^", "s")  # where there are more groups than colours
 
 
+_PANELS = {  # of `curves`: title, axis, names in the metrics and on the page
+    "instance loss": ("loss (nats)", {"instance": "instance"}),
+    "cluster loss": (
+        "loss (nats)",
+        {"cluster": "cluster"},
+    ),  # it moves little: too little to see beside another
+    "decorrelation loss": ("loss", {"decorrelation": "decorrelation"}),
+    "clusters": (
+        "share",
+        {"clusters_used": "in use", "cluster_entropy": "entropy", "confidence": "confidence"},
+    ),
+    "embeddings": ("effective dimensions", {"rank": "RankMe"}),
+}
+
+
 def curves(run_dir: str | Path) -> Figure:
-    """How a run went: losses, use of the clusters, rank of the embeddings."""
+    """How a run went: each loss, use of the clusters, rank of the embeddings."""
     lines = read_metrics(run_dir)
-    figure = Figure(figsize=(11, 3), layout="constrained")
-    losses, clusters, rank = figure.subplots(1, 3)
-    step = [line["step"] for line in lines]
-    parts = [
-        part
-        for part in ("instance", "cluster", "entropy", "decorrelation")
-        if any(part in line for line in lines[:1])
-    ]
-    for part, colour in zip(parts, COLOURS, strict=False):
-        label = "negative entropy" if part == "entropy" else part
-        losses.plot(step, [line[part] for line in lines], color=colour, label=label, linewidth=1)
-    losses.set(title="losses", ylabel="loss (nats)")
-    watched = [line for line in lines if "rank" in line]
-    step = [line["step"] for line in watched]
-    names = {"clusters_used": "in use", "cluster_entropy": "entropy", "confidence": "confidence"}
-    shares = [name for name in names if any(name in line for line in watched[:1])]
-    for name, colour in zip(shares, COLOURS, strict=False):
-        clusters.plot(step, [line[name] for line in watched], ".-", color=colour, label=names[name])
-    clusters.set(title="clusters", ylabel="share", ylim=(0, 1.05))
-    if not shares:  # a method without clusters
-        clusters.remove()
-    rank.plot(step, [line["rank"] for line in watched], ".-", color=COLOURS[0], label="RankMe")
-    rank.set(title="embeddings", ylabel="effective dimensions", ylim=(0, None))
-    for axes in figure.axes:
-        axes.set_xlabel("step")
-        if axes.lines:  # none in a run that was stopped before its first step
+    # The first step is watched, so that its line has all that a run of this method ever has.
+    known = lines[0] if lines else dict.fromkeys(("instance", "rank"))
+    panels = {title: panel for title, panel in _PANELS.items() if any(name in known for name in panel[1])}
+    figure = Figure(figsize=(1 + 2.8 * len(panels), 2.8), layout="constrained")
+    for axes, (title, (unit, names)) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
+        for (name, label), colour in zip(names.items(), COLOURS, strict=False):
+            here = [line for line in lines if name in line]
+            mark = "-" if 1 < len(here) == len(lines) else ".-"  # points where it was looked at now and then
+            x, y = ([line[key] for line in here] for key in ("step", name))
+            axes.plot(x, y, mark, color=colour, label=label)
+        if len(names) > 1:
             axes.legend(frameon=False, fontsize=8)
+        axes.set(title=title, xlabel="step", ylabel=unit)
+        axes.set_xlim(0, max([1, *(line["step"] for line in lines)]))
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.spines[["top", "right"]].set_visible(False)
+        if title == "clusters":
+            axes.set_ylim(0, 1.05)
+        if title == "embeddings":
+            axes.set_ylim(0, None)
     return figure
 
 

@@ -65,7 +65,7 @@ def test_tasks_may_have_different_numbers_of_folds():
     assert row["difference"] == pytest.approx((0.1 + 0.15) / 2)
     assert row["high"] - row["difference"] == pytest.approx(reach)
     with pytest.raises(ValueError, match="'b' has one fold"):
-        compare.differences([result("base", {"a": [0.5, 0.6], "b": [0.7]})] * 2, "base")
+        compare.differences([result("base", {"a": [0.5, 0.6], "b": [0.7]})], "base")
 
 
 def test_results_of_before_a_setting_was_known_are_compared():
@@ -134,6 +134,8 @@ def test_what_cannot_be_compared_is_refused():
             compare.differences([BASE, result("other", folds)], "base")
     with pytest.raises(ValueError, match="called 'base' were not probed on the same"):
         compare.differences([BASE, result("base", {"a": [0.5, 0.6]}, seed=1)], "base")
+    with pytest.raises(ValueError, match="Two results are called 'other' and have seed 0"):
+        compare.differences([BASE, *[{**BASE, "name": "other"}] * 2], "base")  # as of one run twice
 
 
 def test_families_differ_in_one_thing():

@@ -63,9 +63,15 @@ def differences(results: Sequence[Result], base: str) -> pd.DataFrame:
         from -1 to 1), `seeds` (their number), `by_seed` (a list: the difference of each seed from the base's mean).
 
     Raises:
-        ValueError: there is no result called `base`, two differ in their tasks or numbers of folds, or a task has one
-            fold.
+        ValueError: there is no result called `base`, two have one name and seed or differ in their tasks or
+            numbers of folds, or a task has one fold.
     """
+    runs = [(result["name"], result["seed"]) for result in results]
+    if twice := [run for run in runs if runs.count(run) > 1]:
+        name, seed = twice[0]
+        raise ValueError(
+            f"Two results are called {name!r} and have seed {seed}: keep one, or it counts as two runs."
+        )
     by_name = {name: _folds(results, name) for name in dict.fromkeys(result["name"] for result in results)}
     if base not in by_name:
         raise ValueError(f"There is no result called {base!r}: there are {', '.join(by_name) or 'none'}.")
