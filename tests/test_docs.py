@@ -31,6 +31,15 @@ def test_links_inside_the_project_lead_somewhere(path):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_a_solution_and_what_it_gives_are_hidden_until_they_are_asked_for(path):
+    cells = json.loads(path.read_text())["cells"]
+    solutions = [cell for cell in cells if "solution" in cell["metadata"].get("tags", [])]
+    assert solutions
+    for cell in solutions:
+        assert cell["metadata"]["jupyter"] == {"source_hidden": True, "outputs_hidden": True}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 def test_notebooks_are_committed_executed_and_their_pictures_described(path):
     assert path.stat().st_size <= 500_000
     notebook = json.loads(path.read_text(encoding="utf-8"))
