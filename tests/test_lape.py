@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 
 import slicer_lite as sl
 from slicer_lite import lape
-from slicer_lite.lape.probe import _splits, counted
+from slicer_lite.lape.probe import counted, split_folds
 from slicer_lite.lape.report import MAJORITY, MEL, TRAINED, UNTRAINED, as_text
 
 
@@ -259,7 +259,7 @@ def test_a_task_that_cannot_be_probed_is_left_out_by_name(tones, results):
 def test_whatever_the_groups_something_can_be_held_out(clips, folds):
     labels, groups = (np.array(values).astype(str) for values in zip(*clips, strict=True))
     assume(np.unique(labels, return_counts=True)[1].max() > 1)
-    found = _splits(np.zeros((len(labels), 1)), labels, groups, folds, 0)
+    found = split_folds(labels, groups, folds, 0)
     assert 1 <= len(found) <= folds
     for fit, held in found:
         assert len(fit) and len(held)

@@ -35,12 +35,15 @@ def quoted():
     mean = {name: 100 * np.mean([seed[name] for seed in seeds]) for name in seeds[0]}
     trained = [f"{100 * seed['slicer']:.1f}" for seed in seeds]
     random = [100 * network["average"] for network in light["untrained"]]
-    gain, inside = (
-        "{difference:.1f} points ({low:.1f} to {high:.1f})".format(
-            **{k: 100 * v for k, v in light[name].items()}
+    gain, inside, unheard = (
+        "{difference:.1f} points ({low:.1f} to {high:.1f})".format(**{k: 100 * v for k, v in found.items()})
+        for found in (
+            light["gain_over_untrained"],
+            light["gain_inside_the_train_split"],
+            results("unheard.json")["unheard_over_untrained"],
         )
-        for name in ("gain_over_untrained", "gain_inside_the_train_split")
     )
+    unheard = unheard.replace(" points", "")
     choose = results("choose.json")
     whole, mixup, unmixed, instance, delores = (
         np.mean([100 * r["average"] for r in choose if r["name"] == f"T 0.05, 1000 steps{changed}"])
@@ -57,7 +60,8 @@ def quoted():
         f"{mean['majority class']:.1f} % for the majority class: a gain of {gain}",
         f"then {minutes:.1f} minutes of steps, at {gpu['clips a second']['median']:,.0f} clips a second",
         f"ends at {grown} % (two seeds; untrained {before} %)",
-        f"Inside the train split, where there are more clips to tell by, it is {inside}",
+        f"Inside the train split, where there are more clips to tell by, it is {inside}, and {unheard} of sounds "
+        "there that pre-training has not heard",
         f"The preset's {plan['steps']:,} steps, {minutes_of[0]} minutes of two idle cores with bf16 and "
         f"{minutes_of[1]} without at the rates above, end at "
         f"{ends[0]}, {ends[1]} and {ends[2]}, beside "

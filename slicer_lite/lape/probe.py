@@ -146,7 +146,7 @@ def cross_validate(
         )
     known = None if groups is None else np.asarray(groups).astype(str)
     found = []
-    for fit, check in _splits(x, labels, known, folds, seed):
+    for fit, check in split_folds(labels, known, folds, seed):
         inside = None if known is None else list(known[fit])
         if len(strengths) > 1 and np.unique(labels[fit], return_counts=True)[1].max() < 2:
             raise ValueError(
@@ -247,15 +247,21 @@ def counted(correct: int, clips: int, strength: float | None = None) -> Accuracy
     return Accuracy(correct / clips, float(interval.low), float(interval.high), correct, clips, strength)
 
 
-def _splits(
-    x: np.ndarray, y: np.ndarray, groups: np.ndarray | None, folds: int, seed: int
+def split_folds(
+    y: np.ndarray, groups: np.ndarray | None, folds: int, seed: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Pairs of places to fit to and to check on. Groups stay together where `_can_be_split`.
+
+    Args:
+        y, groups: `(N,)` labels and groups.
+        folds: how many, at most; classes or groups may be too few.
+        seed: of the folds.
 
     Raises:
         ValueError: no class has two clips.
     """
     _check_counts(y)
+    x = np.zeros((len(y), 1))  # scikit-learn wants something to split
     folds = min(folds, np.unique(y, return_counts=True)[1].max())
     with warnings.catch_warnings():
         # A class with fewer clips or groups than folds is missing from some: its clips then count as errors, for all
@@ -271,10 +277,10 @@ def _splits(
 
 
 def _row_folds(train: pd.DataFrame, folds: int, seed: int) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
-    """`_splits` of the rows of a train split."""
+    """`split_folds` of the rows of a train split."""
     labels, groups = train["label"].to_numpy(str), train["group"].to_numpy(str)
     known = groups if (groups != "").all() else None
-    splits = _splits(np.zeros((len(train), 1)), labels, known, folds, seed)
+    splits = split_folds(labels, known, folds, seed)
     return [(train.iloc[fit], train.iloc[held]) for fit, held in splits]
 
 
@@ -304,7 +310,7 @@ def _choose_strength(
     if len(strengths) == 1:
         return strengths[0]
     known = None if groups is None else np.asarray(groups).astype(str)
-    folds = _splits(x, y, known, _FOLDS, seed)
+    folds = split_folds(y, known, _FOLDS, seed)
     return _best([(x[fit], y[fit], x[held], y[held]) for fit, held in folds], strengths)
 
 
