@@ -19,7 +19,7 @@ import torch
 
 import slicer_lite as sl
 from slicer_lite.cli import main
-from slicer_lite.store import decode
+from slicer_lite.decode import decode
 from slicer_lite.weights import _ABOUT
 
 

@@ -15,12 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import slicer_lite as sl
-from slicer_lite import store
 from slicer_lite.config import WINDOW
 from slicer_lite.data import make_table, read_table
+from slicer_lite.decode import decode
 from slicer_lite.lape.cache import window_features
 from slicer_lite.sounds import make_sounds
-from slicer_lite.store import Clips, _write_index, decode
+from slicer_lite.store import Clips, _write_index
 
 
 def tone(seconds=1.0, rate=16_000, pitch=440.0, level=0.5):
@@ -410,8 +410,8 @@ def test_headers_may_have_capitals(tmp_path):
 def test_long_files_of_many_channels_are_read_a_stretch_at_a_time(tmp_path, monkeypatch):
     samples = np.random.default_rng(0).uniform(-0.5, 0.5, (16_000, 4)).astype(np.float32)
     soundfile.write(tmp_path / "a.wav", samples, 16_000, subtype="FLOAT")
-    monkeypatch.setattr(store, "_READ_AT_ONCE", 777)
-    monkeypatch.setattr(store, "MAX_SAMPLES", 20_000)  # of one channel: four have more
+    monkeypatch.setattr("slicer_lite.decode._READ_AT_ONCE", 777)
+    monkeypatch.setattr("slicer_lite.decode.MAX_SAMPLES", 20_000)  # of one channel: four have more
     np.testing.assert_array_equal(decode(tmp_path / "a.wav"), samples.mean(1))
     np.testing.assert_array_equal(decode(tmp_path / "a.wav", (0.25, 0.5)), samples[4000:12_000].mean(1))
 
