@@ -51,7 +51,11 @@ class MakeSounds:
 
 @dataclass(frozen=True)
 class Pretrain:
-    """Pre-train SLICER on unlabelled clips; the same command goes on with a run that was stopped."""
+    """Pre-train SLICER on unlabelled clips; the same command goes on with a run that was stopped.
+
+    Sources of settings: [P] the SLICER paper, [R] the authors' released toolkit, [B] BYOL-A, [C] Contrastive
+    Clustering, [M] MoCo v2, [ours] decided here.
+    """
 
     data: str
     """A folder of audio, a folder with manifest.csv, a CSV file, or `sounds` (the embedded sound world)."""
@@ -86,14 +90,15 @@ class Pretrain:
         )
         if not _speaks():
             return
-        last = [line for line in read_metrics(self.out) if "rank" in line][-1]
-        clusters = "clusters_used" in last and f"; {last['clusters_used']:.0%} of the clusters are in use"
-        print(
-            f"{self.out}: {last['step']:.0f} steps. The embeddings fill about {last['rank']:.0f} of "
-            f"{last['largest_rank']:.0f} dimensions{clusters or ''}."
-        )
-        for sentence in health.diagnose(last) if last["step"] >= SETTLED else []:
-            print(sentence)
+        # None of a finished run whose metrics have been deleted.
+        for last in [line for line in read_metrics(self.out) if "rank" in line][-1:]:
+            clusters = "clusters_used" in last and f"; {last['clusters_used']:.0%} of the clusters are in use"
+            print(
+                f"{self.out}: {last['step']:.0f} steps. The embeddings fill about {last['rank']:.0f} of "
+                f"{last['largest_rank']:.0f} dimensions{clusters or ''}."
+            )
+            for sentence in health.diagnose(last) if last["step"] >= SETTLED else []:
+                print(sentence)
         print(
             f"Weights, metrics and curves.png are there. Next: slicer-lite probe --weights "
             f"{shlex.quote(str(self.out))} --data …"
@@ -170,7 +175,8 @@ class Export:
     """Write a trained encoder for use elsewhere; the name of the file says how."""
 
     weights: Path
-    """A run folder, a .safetensors file, or a .ckpt file under LAPE's names."""
+    """A run folder, a .safetensors file, the name of weights that come with the package, or a .ckpt file under
+    LAPE's names."""
     out: Path
     """A name ending in .onnx (ONNX), .pt2 (torch.export), .ckpt (a checkpoint under LAPE's names) or
     .safetensors (ours)."""
@@ -293,12 +299,14 @@ def _parse(arguments: list[str]) -> MakeSounds | Pretrain | Embed | Probe | Lape
 
 
 def _value_of(option: str, arguments: list[str]) -> str | None:
+    """What an option is given, the last time if it is given several times; None if it is not."""
+    value = None
     for place, argument in enumerate(arguments):
         if argument == option and place + 1 < len(arguments):
-            return arguments[place + 1]
-        if argument.startswith(f"{option}="):
-            return argument.partition("=")[2]
-    return None
+            value = arguments[place + 1]
+        elif argument.startswith(f"{option}="):
+            value = argument.partition("=")[2]
+    return value
 
 
 def _new_file(path: Path, suffix: str) -> Path:

@@ -26,14 +26,14 @@ class Config:
     """All settings of a pre-training run. The defaults are the paper's, as far as they are known."""
 
     # Encoder
-    channels: int = 64  # convolution channels [B]
-    dim: int = 2048  # size of an embedding [B]
-    dropout: float = 0.3  # between the encoder's two linear layers, student only [B]
+    channels: int = 64  # convolution channels; BYOL-A: 64 [B]
+    dim: int = 2048  # size of an embedding; BYOL-A: 2,048 [B]
+    dropout: float = 0.3  # between the encoder's two linear layers, student only; BYOL-A: 0.3 [B]
 
     # Heads
     projection_dim: int = 128  # size of the instance key [R][M]
     projection_layers: int = 1  # of the instance head: 1 [R], or 2 with a ReLU between them [M]
-    clusters: int = 128  # M, columns of the soft assignment [R]
+    clusters: int = 128  # M, columns of the soft assignment; released: 128 [R]
 
     # Mixing (k-mix)
     mixing: Literal["kmix", "mixup", "none"] = "kmix"  # partner: farthest cluster [P], any, no mixing at all
@@ -50,16 +50,16 @@ class Config:
 
     # Loss
     method: Literal["slicer", "delores_m", "moco"] = "slicer"  # [P]; DeLoRes-M [R]; instance loss [M]
-    temperature: float = 0.07  # of the instance loss [M][R]
-    queue: int = 65_536  # negatives of the instance loss [M][R]
-    mask_own_keys: bool = True  # a clip's own earlier keys are no negatives [ours]
+    temperature: float = 0.07  # of the instance loss; released: 0.07 [M][R]
+    queue: int = 65_536  # negatives of the instance loss; released: 65,536 [M][R]
+    mask_own_keys: bool = True  # whether a clip's own earlier keys are left out of the negatives [ours]
     cluster_temperature: float = 1.0  # of the cluster loss [C][R]
     instance_weight: float = 1.0  # of the instance loss in the sum [ours]
     cluster_weight: float = 1.0  # of the cluster loss in the sum [ours]
     entropy_weight: float = 1.0  # of the negative entropy in the cluster loss [C]
     decorrelation_weight: float = 1.0  # of delores_m's three terms [R]
-    symmetric: bool = True  # both directions (clusters [P], keys [ours]), or view 1 to teacher view 2 alone
-    teacher_momentum: float = 0.999  # of the exponential moving average [M][R]
+    symmetric: bool = True  # whether view 2, too, goes to the student (clusters [P], keys [ours])
+    teacher_momentum: float = 0.999  # of the exponential moving average; released: 0.999 [M][R]
 
     # Optimisation
     optimizer: Literal["sgd", "adamw"] = "sgd"  # released: sgd [R]
@@ -69,7 +69,7 @@ class Config:
     warmup: float = 0.0  # share of the steps in which the learning rate rises from zero; released: none [R]
     schedule: Literal["constant", "cosine"] = "constant"  # after the warm-up; released: constant [R]
     batch_size: int = 512  # clips a step; released: 4 devices x 128 [R]
-    steps: int = 24_400  # of the optimiser; released: 50 passes over about 250,000 clips [R]
+    steps: int = 24_400  # of the optimiser: 50 passes [R] over about 250,000 clips, as [P] is remembered
     seed: int = 0  # of everything random [ours]
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where the device computes in it [ours]
 
@@ -159,7 +159,7 @@ _ALLOWED: dict[str, tuple[type, Any, str]] = {
     "schedule": _one_of("constant", "cosine"),
     "batch_size": _at_least(int, 2),
     "steps": _at_least(int, 1),
-    "seed": _at_least(int, 0),
+    "seed": (int, lambda v: 0 <= v < 2**63, "a whole number from 0 to below 2**63"),
     "precision": _one_of("auto", "fp32", "bf16"),
 }
 

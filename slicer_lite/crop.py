@@ -25,6 +25,10 @@ class RandomResizeCrop(nn.Module):
 
     def __init__(self, smallest: float = 0.6, largest: float = 1.5, size: tuple[int, int] = (N_MELS, FRAMES)):
         super().__init__()
+        if not 0 < smallest <= 1 <= largest:
+            raise ValueError(
+                f"smallest = {smallest}, largest = {largest}: they must be above 0 and at most 1, and at least 1."
+            )
         self.smallest, self.largest = smallest, largest
         self.height, self.width = size
         self.canvas_width = int(self.width * largest)

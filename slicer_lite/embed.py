@@ -136,6 +136,8 @@ def mean_over_windows(
         clips = load_clips(clips)
     if not isinstance(clips, Clips):
         clips = check_waveforms(clips)
+    if not len(clips):
+        raise ValueError("There are no clips to embed.")
     total: np.ndarray | None = None
     windows = np.zeros((len(clips), 1))
     for owner, features in over_windows(feature, clips, device, batch_size, progress):

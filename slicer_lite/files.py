@@ -43,7 +43,7 @@ def write_durably(path: Path, content: bytes | Callable[[BinaryIO], object]) -> 
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
-    except OSError:
+    except BaseException:  # an interrupt, too
         temporary.unlink(missing_ok=True)
         raise
     # The new name, too, is then on the disk. Some systems (Windows, some shares) cannot do this for a folder.

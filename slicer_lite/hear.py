@@ -17,7 +17,7 @@ from slicer_lite.embed import BATCH, embed
 from slicer_lite.encoder import Encoder
 from slicer_lite.logmel import LogMel
 from slicer_lite.store import check_waveforms
-from slicer_lite.weights import load_encoder
+from slicer_lite.weights import SHIPPED, SUFFIX, load_encoder
 
 STEP = 4  # spectrogram frames, 40 ms, between timestamps: at most the 50 ms that HEAR recommends
 _SPAN = 8  # spectrogram frames, 80 ms, in one embedding
@@ -47,7 +47,7 @@ def load_model(model_file_path: str | Path = "") -> HearModel:
     Raises:
         FileNotFoundError, ValueError: as `slicer_lite.load`.
     """
-    return HearModel(load_encoder(model_file_path or "tiny")).eval()
+    return HearModel(load_encoder(model_file_path or SHIPPED / f"tiny{SUFFIX}")).eval()
 
 
 def get_scene_embeddings(audio: Tensor, model: HearModel) -> Tensor:

@@ -43,16 +43,16 @@ def fit_centroids(time_means: Tensor, k: int = 4, iterations: int = 20, seed: in
     return centroids
 
 
-def mix(x: Tensor, z: Tensor, weight_of_z: Tensor, scale: float = 1.0) -> Tensor:
+def mix(x: Tensor, z: Tensor, weight_of_z: Tensor | float, scale: float = 1.0) -> Tensor:
     """Mix log-mels in the linear domain: `log((1 - a) exp(x) + a exp(z))` [B], [R].
 
     Args:
         x, z: log-mels of one shape, first axis B; where they differ, by less than 88 / scale.
-        weight_of_z: a, `(B,)`, from 0 (x alone) to 1 (z alone).
+        weight_of_z: a, one number or `(B,)`, from 0 (x alone) to 1 (z alone).
         scale: the deviation that x and z were divided by, if the mixture is to be one of power spectra; 1
             mixes them as they are, which for standardised inputs is the released code's way.
     """
-    a = weight_of_z.reshape(-1, *[1] * (x.ndim - 1))
+    a = torch.as_tensor(weight_of_z, dtype=x.dtype, device=x.device).reshape(-1, *[1] * (x.ndim - 1))
     # Written as x + log(1 - a + a exp(z - x)) and in place, which takes a quarter of the formula's time and
     # returns x exactly where a is 0.
     mixed = z - x

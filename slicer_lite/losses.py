@@ -99,6 +99,7 @@ def cluster_contrast(p: Tensor, q: Tensor, temperature: float) -> Tensor:
     return cross_entropy(logits, target)
 
 
+@_in_single_precision
 def negative_entropy(p: Tensor) -> Tensor:
     """How far the mean assignment is from using all clusters evenly: `sum_i p_i log p_i + log M` [C].
 

@@ -6,6 +6,7 @@ had it never been stopped, and several processes draw the same numbers without t
 
 from __future__ import annotations
 
+import threading
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,14 +27,20 @@ def generator(seed: int, step: int, purpose: str) -> torch.Generator:
     return torch.Generator().manual_seed(value)
 
 
+_ALONE = (
+    threading.RLock()
+)  # PyTorch's own generators are all threads': a widget's, too, that is used while training
+
+
 @contextmanager
 def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
     """PyTorch's own random numbers begin at `seed`, and afterwards go on where the caller was.
 
     Those of the CPU, and of the device if it is another one. (`torch.manual_seed` would begin all devices anew.)
+    Other threads that come here wait.
     """
     kind = "cpu" if device is None else device.type
-    with torch.random.fork_rng(devices=[device] if kind == "cuda" else []):
+    with _ALONE, torch.random.fork_rng(devices=[device] if kind == "cuda" else []):
         torch.default_generator.manual_seed(seed)
         before = torch.mps.get_rng_state() if kind == "mps" else None
         if kind == "cuda":

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import platform
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,12 +29,28 @@ TIMINGS = "timings.jsonl"
 _LOCK = ".lock"
 
 
+def make(run: Path) -> None:
+    """Make a run's folder, if it is not there.
+
+    Raises:
+        OSError: it cannot be made; says why.
+    """
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = "a file has that name" if isinstance(error, FileExistsError) else error.strerror
+        raise OSError(
+            f"The folder {run} cannot be made ({reason}): choose another one for the run."
+        ) from None
+
+
 @contextmanager
 def locked(run: Path) -> Iterator[None]:
     """Keep other processes from training in the folder; the first of several that train together does so for all.
 
     Raises:
         BlockingIOError: another process is training there.
+        PermissionError: nothing can be written there.
     """
     if distributed.rank() > 0:
         yield
@@ -44,6 +61,10 @@ def locked(run: Path) -> Iterator[None]:
     except filelock.Timeout:
         raise BlockingIOError(
             f"Another process trains in {run}: wait for it, or use another folder."
+        ) from None
+    except PermissionError as error:
+        raise PermissionError(
+            f"{run} cannot be written to ({error.strerror}): choose another folder for the run."
         ) from None
     with lock:
         yield
@@ -207,13 +228,15 @@ def _add_events(events: SummaryWriter, metrics: dict[str, float]) -> None:
 
 
 def _whole(path: Path) -> list[tuple[str, dict[str, float]]]:
-    """A file's lines, and what each says, up to the one that a crash cut short, if there is one."""
+    """A file's lines, and what each says, without the last if a crash cut it short; others are warned of."""
     whole = []
-    for line in path.read_text(errors="replace").splitlines(keepends=True):
+    lines = path.read_text(errors="replace").splitlines(keepends=True)
+    for number, line in enumerate(lines, 1):
         try:
             whole.append((line, json.loads(line)))
         except json.JSONDecodeError:
-            break
+            if number < len(lines):
+                warnings.warn(f"{path}, line {number} is damaged, and left out.", stacklevel=3)
     return whole
 
 

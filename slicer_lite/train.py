@@ -110,9 +110,9 @@ def pretrain(
         _check(config, chosen)
         memory.check(config, where)
         run = Path(run_dir).expanduser()
-        run.mkdir(parents=True, exist_ok=True)
-        stop = stop or threading.Event()
-        with run_folder.locked(run), _interrupts(stop) as interrupted:
+        run_folder.make(run)
+        asked = stop or threading.Event()
+        with run_folder.locked(run), _interrupts() as interrupted:
             with distributed.first_alone():
                 run_folder.claim(run, config, chosen)
                 if (finished := _finished(run)) is not None:
@@ -120,8 +120,8 @@ def pretrain(
                 training = Training(config, chosen, run, where, compile)
             training.join()
             with memory_kept(where, trains_in_bf16(config, where)):
-                training.run(stop, on_step, progress, tensorboard)
-            if distributed.any_process(interrupted.is_set()):
+                training.run(lambda: asked.is_set() or interrupted.is_set(), on_step, progress, tensorboard)
+            if distributed.any_process(interrupted.is_set()) and training.step < config.steps:
                 raise KeyboardInterrupt(
                     f"stopped after step {training.step} of {config.steps}; saved in {run}"
                 )
@@ -187,19 +187,19 @@ class Training:
 
     def run(
         self,
-        stop: threading.Event,
+        stopped: Callable[[], bool],
         on_step: Callable[[dict[str, float]], None] | None = None,
         progress: bool = True,
         tensorboard: bool = False,
     ) -> None:
-        """Train until the last step, or until `stop` is set; then save and write the run's results."""
+        """Train until the last step, or until `stopped()`; then save and write the run's results."""
         self.model.train()
         begun, first = time.perf_counter(), self.step
         saved, cost = begun, 0.0
         looked, waited = begun, self.waited  # when its health was looked at last
         warned: set[str] = set()
         if distributed.rank() > 0:  # the first process keeps the books
-            while self.step < self.config.steps and not distributed.any_process(stop.is_set()):
+            while self.step < self.config.steps and not distributed.any_process(stopped()):
                 self.one_step()
             return
         if self.step == 0:
@@ -208,7 +208,7 @@ class Training:
             total=self.config.steps, initial=self.step, desc="training", unit="step", disable=not progress
         )
         with bar, run_folder.Log(self.run_dir, self.step, tensorboard) as log:
-            while self.step < self.config.steps and not distributed.any_process(stop.is_set()):
+            while self.step < self.config.steps and not distributed.any_process(stopped()):
                 metrics = self.one_step()
                 now = time.perf_counter()
                 pace = {
@@ -239,12 +239,11 @@ class Training:
                 log.flush()
                 self.save()
         # Also when there was no step left to do: a crash may have come after the last checkpoint.
-        config, views = self.config, self.views
-        centroids = views.mixer.centroids if config.mixing == "kmix" and views.mixer is not None else None
-        save_weights(self.run_dir / WEIGHTS, self.model.student, centroids, config, self.step)
-        picture = io.BytesIO()
-        figures.curves(self.run_dir).savefig(picture, dpi=120)
-        write_durably(self.run_dir / "curves.png", picture.getvalue())
+        self._save_weights(self.run_dir / WEIGHTS)
+        if run_folder.read_metrics(self.run_dir):  # somebody may have deleted them
+            picture = io.BytesIO()
+            figures.curves(self.run_dir).savefig(picture, dpi=120)
+            write_durably(self.run_dir / "curves.png", picture.getvalue())
 
     def one_step(self) -> dict[str, float]:
         """Train on one batch. Everything random in it is a function of the seed and the step's number."""
@@ -367,8 +366,12 @@ class Training:
     def _snapshot(self) -> None:
         folder = self.run_dir / "snapshots"
         folder.mkdir(exist_ok=True)
-        path = folder / f"step-{self.step:08d}.safetensors"
-        save_weights(path, self.model.student, None, self.config, self.step)
+        self._save_weights(folder / f"step-{self.step:08d}.safetensors")
+
+    def _save_weights(self, path: Path) -> None:
+        mixer = self.views.mixer if self.config.mixing == "kmix" else None
+        centroids = None if mixer is None else mixer.centroids
+        save_weights(path, self.model.student, centroids, self.config, self.step)
 
 
 def learning_rate(config: Config, step: int) -> float:
@@ -426,17 +429,17 @@ def _check(config: Config, clips: Clips) -> None:
 
 
 @contextmanager
-def _interrupts(stop: threading.Event) -> Iterator[threading.Event]:
+def _interrupts() -> Iterator[threading.Event]:
     """Turn the first Ctrl-C into a request to stop after the step; a second one interrupts at once."""
     interrupted = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield interrupted  # only the main thread receives signals
-        return
     before = signal.getsignal(signal.SIGINT)
+    # Only the main thread receives signals. And a script's background job is not meant by Ctrl-C: it ignores it.
+    if threading.current_thread() is not threading.main_thread() or before in (signal.SIG_IGN, None):
+        yield interrupted
+        return
 
     def handler(number: int, frame: Any) -> None:
         interrupted.set()
-        stop.set()
         signal.signal(signal.SIGINT, before)
 
     signal.signal(signal.SIGINT, handler)

@@ -30,6 +30,11 @@ def test_the_box_of_the_input_itself_changes_nothing():
     torch.testing.assert_close(RandomResizeCrop().apply(x, box), x)
 
 
+def test_a_canvas_smaller_than_the_input_is_refused():
+    with pytest.raises(ValueError, match=r"largest = 0.8"):
+        RandomResizeCrop(0.6, 0.8)
+
+
 def test_boxes_lie_on_the_canvas_and_cover_the_stated_range():
     top, left, height, width = RandomResizeCrop().boxes(20_000, torch.Generator().manual_seed(0)).unbind(1)
     assert top.min() == 0

@@ -221,3 +221,9 @@ def test_shipped_weights_are_there_and_small():
     assert weights.shipped() == ["small", "tiny"]
     sizes = [(weights.SHIPPED / f"{name}.safetensors").stat().st_size for name in weights.shipped()]
     assert sum(sizes) < 8e6
+
+
+def test_no_clips_to_embed_is_said(trained, tones):
+    nothing = sl.load_clips(tones, progress=False).subset(np.zeros(0, int))
+    with pytest.raises(ValueError, match="no clips to embed"):
+        sl.embed(sl.load_encoder(trained), nothing)

@@ -47,6 +47,12 @@ def test_load_model_needs_no_path():
         assert hear.get_scene_embeddings(white_noise(2, 1.0), model).shape == (2, model.scene_embedding_size)
 
 
+def test_load_model_is_of_the_package_also_beside_a_folder_of_that_name(tmp_path, monkeypatch):
+    (tmp_path / "tiny").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert hear.load_model().scene_embedding_size == 256
+
+
 def test_load_model_takes_a_path(weights, model):
     again = hear.load_model(model_file_path=weights)
     assert torch.equal(again.encoder.fc[0].weight, model.encoder.fc[0].weight)

@@ -140,3 +140,8 @@ def test_too_few_or_broken_points_are_refused():
         fit_centroids(torch.randn(3, 6), 4)
     with pytest.raises(ValueError, match="not finite"):
         fit_centroids(torch.full((5, 6), float("nan")), 4)
+
+
+def test_one_share_for_all_may_be_a_plain_number():
+    x, z = torch.randn(2, 3, 1, 4, 5)
+    assert torch.equal(mix(x, z, 0.3), mix(x, z, torch.full((3,), 0.3)))

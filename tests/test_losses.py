@@ -123,3 +123,8 @@ def test_half_precision_is_computed_in_single_and_all_arguments_have_names(half)
     p = torch.rand(6, 3).softmax(1).to(half)
     assert losses.cluster_contrast(p=p, q=p, temperature=1.0).dtype == torch.float32
     assert losses.decorrelation(x=q, y=k).dtype == torch.float32
+
+
+def test_the_entropy_of_assignments_in_half_precision_is_computed_in_single():
+    p = torch.softmax(torch.randn(64, 32, generator=torch.Generator().manual_seed(0)) / 4, dim=1).bfloat16()
+    assert negative_entropy(p).item() == pytest.approx(negative_entropy(p.float()).item(), rel=1e-5)

@@ -7,7 +7,7 @@ import pytest
 
 import slicer_lite as sl
 from slicer_lite.cli import main
-from slicer_lite.run_folder import METRICS, TIMINGS, Log, claim, read_metrics
+from slicer_lite.run_folder import METRICS, TIMINGS, Log, claim, make, read_metrics
 
 
 def noted(run, steps, **options):
@@ -97,3 +97,19 @@ def test_what_several_processes_claim_is_written_once(tones, tmp_path, minute):
     before = (tmp_path / "config.json").stat()
     claim(tmp_path, minute, clips)
     assert (tmp_path / "config.json").stat().st_ino == before.st_ino  # a replaced file is another one
+
+
+def test_a_damaged_line_is_named_and_costs_no_other(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"ste\n{"step": 3}\n{"step": 4')
+    with pytest.warns(UserWarning, match=r"metrics\.jsonl, line 2 is damaged"):
+        assert [line["step"] for line in read_metrics(tmp_path)] == [1, 3]
+    with pytest.warns(UserWarning, match="line 2"), Log(tmp_path, step=3) as log:
+        log.write({"step": 4}, {})
+    assert [line["step"] for line in read_metrics(tmp_path)] == [1, 3, 4]
+
+
+def test_a_folder_that_cannot_be_made_is_named_with_a_remedy(tmp_path):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(OSError, match=r"run cannot be made \(a file has that name\): choose another"):
+        make(tmp_path / "run")

@@ -23,7 +23,7 @@ import slicer_lite as sl
 from slicer_lite import health, train
 from slicer_lite.checkpoint import load_checkpoint, save_checkpoint
 from slicer_lite.cli import main
-from slicer_lite.randomness import clip_order, generator
+from slicer_lite.randomness import clip_order, generator, seeded
 from slicer_lite.run_folder import read_metrics
 from slicer_lite.weights import untrained, untrained_encoder
 
@@ -299,6 +299,78 @@ def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(tones, tmp_path):
     )
     assert "Traceback" not in said
     assert sl.load(run).step == step
+
+
+def test_ctrl_c_ends_one_call_and_not_the_next_that_is_given_the_same_stop(clips, tmp_path, minute):
+    def interrupt(metrics):
+        if metrics["step"] == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    stop = threading.Event()
+    with pytest.raises(KeyboardInterrupt, match="after step 2 of 4"):
+        sl.pretrain(minute, clips, tmp_path, 4, progress=False, on_step=interrupt, stop=stop)
+    assert sl.pretrain(minute, clips, tmp_path, 4, progress=False, stop=stop).step == 4
+
+
+def test_ctrl_c_in_the_last_step_is_too_late(clips, tmp_path, minute):
+    def interrupt(metrics):
+        if metrics["step"] == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    assert sl.pretrain(minute, clips, tmp_path, 2, progress=False, on_step=interrupt).step == 2
+
+
+def test_a_job_that_ignores_ctrl_c_goes_on_ignoring_it(clips, tmp_path, minute):
+    before = signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # as a shell's script does for those in its background
+    try:
+        trained = sl.pretrain(
+            minute, clips, tmp_path, 3, progress=False, on_step=lambda _: signal.raise_signal(signal.SIGINT)
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert trained.step == 3
+
+
+def test_a_widget_that_draws_meanwhile_does_not_change_what_training_draws():
+    def draw(meanwhile):
+        with seeded(1):
+            return [torch.rand(1).item(), meanwhile(), torch.rand(1).item()][::2]
+
+    inside, over = threading.Event(), threading.Event()
+
+    def widget():
+        with seeded(5):
+            inside.set()
+            over.wait(10)
+
+    other = threading.Thread(target=widget)
+    disturbed = draw(lambda: (other.start(), inside.wait(0.2)))
+    over.set()
+    other.join()
+    assert disturbed == draw(lambda: None)
+
+
+def test_a_finished_run_whose_metrics_are_gone_is_still_one(clips, tones, tmp_path, minute, capsys):
+    sl.pretrain(minute, clips, tmp_path, 2, progress=False)
+    curves = (tmp_path / "curves.png").read_bytes()
+    (tmp_path / "metrics.jsonl").unlink()
+    options = {
+        name: value for name, value in minute.to_dict().items() if value != getattr(sl.preset("tiny"), name)
+    }
+    words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    main(
+        ["pretrain", "--data", str(tones), "--out", str(tmp_path), *words, "--steps", "2", "--device", "cpu"]
+    )
+    assert "Weights, metrics" in capsys.readouterr().out
+    assert (tmp_path / "curves.png").read_bytes() == curves
+
+
+def test_snapshots_know_the_centroids(clips, tmp_path, minute):
+    trained = sl.pretrain(minute, clips, tmp_path, 2, progress=False)
+    snapshot = sl.load(tmp_path / "snapshots" / "step-00000001.safetensors")
+    assert torch.equal(snapshot.centroids, trained.centroids)
 
 
 def run_and_tell(config, data, folder):

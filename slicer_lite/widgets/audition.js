@@ -13,10 +13,9 @@ const TRAINING = 0.4; // training draws the partner's share from 0 to this
 
 export default { render };
 
-let serial = 0; // the radio buttons of one view share a name that no other view has
-
 function render({ model, el }) {
-  const group = `slicer-audition-${serial++}`;
+  // The radio buttons of one view share a name that no other has. (Each widget loads this module anew: no counter.)
+  const group = `slicer-audition-${Math.random().toString(36).slice(2)}`;
   const set = (name, value) => {
     model.set(name, value);
     model.save_changes();

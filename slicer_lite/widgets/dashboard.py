@@ -87,7 +87,7 @@ class Dashboard(Widget):
                 self._end("stopped", f"{done} Run the cell again to go on.")
             return trained
         except KeyboardInterrupt as interrupt:
-            self._end("stopped", f"Interrupted: {interrupt}. Run the cell again to go on.")
+            self._end("stopped", f"Interrupted: {interrupt or 'at once'}. Run the cell again to go on.")
             raise
         except Exception as error:
             self._end("failed", str(error))

@@ -91,7 +91,7 @@ function render({ model, el }) {
         clearTimeout(until);
         release();
         record.textContent = "● Record";
-        send(new Blob(parts, { type: recorder.mimeType }), "microphone");
+        if (!closed) send(new Blob(parts, { type: recorder.mimeType }), "microphone");
       });
       recorder.start();
     } catch (error) {

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from slicer_lite.config import SAMPLE_RATE
 from slicer_lite.embed import embed
 from slicer_lite.logmel import LogMel
 from slicer_lite.slicer import Network
-from slicer_lite.store import Clips
+from slicer_lite.store import Clips, load_clips
 from slicer_lite.weights import Pretrained
 from slicer_lite.widgets.common import Widget, front_end, pixels, wav
 
@@ -74,11 +76,12 @@ class Recorder(Widget):
     def __init__(
         self,
         pretrained: Pretrained,
-        clips: Clips,
+        clips: Clips | str | Path | Sequence[np.ndarray],
         embeddings: np.ndarray | None = None,
         neighbours: int = 3,
     ):
         super().__init__()
+        clips = load_clips(clips)
         if embeddings is None:
             embeddings = embed(pretrained.encoder, clips)
         if embeddings.shape != (len(clips), pretrained.encoder.dim):

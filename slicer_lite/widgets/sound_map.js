@@ -258,8 +258,10 @@ function render({ model, el }) {
         }
     return best;
   }
+  let wanted = -1; // the clip that shall be heard as soon as Python has sent it
   function go(clip, play) {
     current = clip;
+    wanted = play ? clip : -1;
     drawOver();
     if (clip < 0) return;
     describe(clip);
@@ -299,7 +301,7 @@ function render({ model, el }) {
     const there = { width, height, pixels: buffers[0], sound: buffers[1] };
     known.set(message.clip, there);
     if (known.size > KEPT) known.delete(known.keys().next().value);
-    if (message.clip === current) show(message.clip, there, onHover.checked);
+    if (message.clip === current) show(message.clip, there, message.clip === wanted);
   }
 
   // Many clips

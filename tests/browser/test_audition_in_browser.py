@@ -146,3 +146,16 @@ def test_pictures_stand_side_by_side_where_one_title_takes_more_lines(audition):
         return [...document.querySelectorAll(".slicer-three canvas")].map(one => one.getBoundingClientRect().top);
     }"""
     assert len(set(audition.page.evaluate(tops))) == 1
+
+
+def test_two_auditions_on_a_page_keep_their_own_choices(open_notebook):
+    both = AUDITION.rstrip().removesuffix("audition") + (
+        "other = Audition(clips, centroids, mean, deviation)\nother.domain = 'power'\ndisplay(audition, other)\n"
+    )
+    notebook = open_notebook(both)
+    notebook.run_all()
+    first, second = notebook.page.locator(".slicer-widget").all()
+    expect(first.get_by_label("after standardising")).to_be_checked()
+    expect(second.get_by_label("before standardising")).to_be_checked()
+    first.get_by_label("before standardising").check()
+    expect(second.get_by_label("before standardising")).to_be_checked()

@@ -202,6 +202,21 @@ def test_everything_can_be_done_from_the_keyboard(sounds):
     assert sounds.page.get_by_role("button", name="high (300)").get_attribute("aria-pressed") == "true"
 
 
+def test_enter_plays_a_clip_that_has_yet_to_come(sounds):
+    sounds.over.click(position={"x": 5, "y": 5})
+    on_hover = sounds.page.get_by_label("play what I point at")
+    on_hover.uncheck()
+    sounds.leave()
+    # All of it before Python can answer the first.
+    sounds.over.evaluate(
+        """over => { for (const key of ['ArrowRight', 'ArrowLeft', 'ArrowLeft', 'ArrowUp', 'ArrowUp', 'Enter'])
+        over.dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true})) }"""
+    )
+    sounds.clip()
+    sounds.page.wait_for_function("document.querySelector('.slicer-map-side audio').currentTime > 0.1")
+    on_hover.check()
+
+
 def test_twenty_thousand_points_answer_within_250_milliseconds(open_notebook):
     sounds = open_map(open_notebook, 20_000, 1600)
     # The best of several tries, as other work on the machine may hold up some; the first one warms up.
