@@ -27,12 +27,11 @@ _LISTED = 24  # groups at most in a legend
 _MARKERS = ("o", "^", "s")  # where there are more groups than colours
 
 
-_PANELS = {  # of `curves`: title, axis, names in the metrics and on the page
+# Of `curves`: title, axis, names in the metrics and on the page. The cluster loss moves too little to be seen beside
+# another.
+_PANELS = {
     "instance loss": ("loss (nats)", {"instance": "instance"}),
-    "cluster loss": (
-        "loss (nats)",
-        {"cluster": "cluster"},
-    ),  # it moves little: too little to see beside another
+    "cluster loss": ("loss (nats)", {"cluster": "cluster"}),
     "decorrelation loss": ("loss", {"decorrelation": "decorrelation"}),
     "clusters": (
         "share",
