@@ -2,6 +2,7 @@
 
 import csv
 import multiprocessing
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -28,6 +29,13 @@ def own_cache(tmp_path_factory):
     patch.setenv("SLICER_LITE_CACHE", str(tmp_path_factory.mktemp("cache")))
     yield
     patch.undo()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def ctrl_c_is_heard():
+    """Programs in the background of a shell's script ignore Ctrl-C; the tests that send it need it there, too."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
