@@ -27,9 +27,8 @@ def generator(seed: int, step: int, purpose: str) -> torch.Generator:
     return torch.Generator().manual_seed(value)
 
 
-_ALONE = (
-    threading.RLock()
-)  # PyTorch's own generators are all threads': a widget's, too, that is used while training
+# PyTorch's own generators are those of all threads: also of a widget that is used while a cell trains.
+_ALONE = threading.RLock()
 
 
 @contextmanager

@@ -301,11 +301,13 @@ def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(tones, tmp_path):
     assert sl.load(run).step == step
 
 
-def test_ctrl_c_ends_one_call_and_not_the_next_that_is_given_the_same_stop(clips, tmp_path, minute):
-    def interrupt(metrics):
-        if metrics["step"] == 2:
-            signal.raise_signal(signal.SIGINT)
+def interrupt(metrics):
+    """Ctrl-C in the second step."""
+    if metrics["step"] == 2:
+        signal.raise_signal(signal.SIGINT)
 
+
+def test_ctrl_c_ends_one_call_and_not_the_next_that_is_given_the_same_stop(clips, tmp_path, minute):
     stop = threading.Event()
     with pytest.raises(KeyboardInterrupt, match="after step 2 of 4"):
         sl.pretrain(minute, clips, tmp_path, 4, progress=False, on_step=interrupt, stop=stop)
@@ -313,17 +315,11 @@ def test_ctrl_c_ends_one_call_and_not_the_next_that_is_given_the_same_stop(clips
 
 
 def test_ctrl_c_in_the_last_step_is_too_late(clips, tmp_path, minute):
-    def interrupt(metrics):
-        if metrics["step"] == 2:
-            signal.raise_signal(signal.SIGINT)
-
     assert sl.pretrain(minute, clips, tmp_path, 2, progress=False, on_step=interrupt).step == 2
 
 
 def test_a_job_that_ignores_ctrl_c_goes_on_ignoring_it(clips, tmp_path, minute):
-    before = signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # as a shell's script does for those in its background
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as for the background of a shell's script
     try:
         trained = sl.pretrain(
             minute, clips, tmp_path, 3, progress=False, on_step=lambda _: signal.raise_signal(signal.SIGINT)
