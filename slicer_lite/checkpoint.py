@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from slicer_lite.files import UNFINISHED, write_durably
@@ -16,15 +20,30 @@ from slicer_lite.files import UNFINISHED, write_durably
 KEPT = 2  # checkpoints
 _DAMAGED = "damaged-"
 _NAME = re.compile(r"step-(\d{8})-([0-9a-f]{64})\.safetensors")
+_ABOUT = "slicer_lite"  # the key in the file's metadata
 
 
-def save_checkpoint(folder: Path, step: int, state: dict[str, Tensor]) -> Path:
+class Checkpoint(NamedTuple):
+    """What a checkpoint holds."""
+
+    step: int
+    state: dict[str, Tensor]
+    about: dict[str, Any]  # what else is known of it; empty if nothing was said
+
+
+def save_checkpoint(
+    folder: Path, step: int, state: dict[str, Tensor], about: Mapping[str, Any] | None = None
+) -> Path:
     """Write `step-<step>-<sha256 of the content>.safetensors` and drop all but the last two.
 
     The file appears under its name only when all of it is on the disk; its name tells whether it is whole.
+
+    Args:
+        about: what else is to be known of it, as JSON can hold it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    content = safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in state.items()})
+    tensors = {k: v.detach().cpu().contiguous() for k, v in state.items()}
+    content = safetensors.torch.save(tensors, {_ABOUT: json.dumps(about or {})})
     name = f"step-{step:08d}-{hashlib.sha256(content).hexdigest()}.safetensors"
     write_durably(folder / name, content)
     for _, old in _found(folder)[:-KEPT]:
@@ -34,8 +53,8 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Tensor]) -> Path:
     return folder / name
 
 
-def load_checkpoint(folder: Path) -> tuple[int, dict[str, Tensor]] | None:
-    """The step and state of the newest whole checkpoint; None if there is no checkpoint at all.
+def load_checkpoint(folder: Path) -> Checkpoint | None:
+    """The newest whole checkpoint; None if there is no checkpoint at all.
 
     A damaged one is named in a warning and the one before it serves.
 
@@ -48,7 +67,9 @@ def load_checkpoint(folder: Path) -> tuple[int, dict[str, Tensor]] | None:
         content = path.read_bytes()
         match = _NAME.fullmatch(path.name)
         if match and hashlib.sha256(content).hexdigest() == match[2]:
-            return step, safetensors.torch.load(content)
+            with safe_open(path, framework="pt") as file:
+                about = json.loads((file.metadata() or {}).get(_ABOUT, "{}"))
+            return Checkpoint(step, safetensors.torch.load(content), about)
         # Set aside, so that it does not count among the checkpoints to keep.
         path.replace(path.with_name(f"{_DAMAGED}{path.name}"))
         warnings.warn(f"{path} is damaged (its checksum does not match): it is set aside.", stacklevel=2)

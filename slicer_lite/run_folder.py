@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import platform
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -70,7 +69,7 @@ def locked(run: Path) -> Iterator[None]:
         yield
 
 
-def claim(run: Path, config: Config, clips: Clips) -> None:
+def claim(run: Path, config: Config, clips: Clips, device: torch.device) -> None:
     """Make the folder this run's by writing `config.json`, or see that it is.
 
     A folder in which nothing has been trained yet takes other settings and clips: those before did not work.
@@ -100,12 +99,38 @@ def claim(run: Path, config: Config, clips: Clips) -> None:
             f"{run}: the first process's run is not there. On several machines the run's folder must lie on a disk "
             "that all machines share."
         )
-    versions = {
-        "slicer_lite": slicer_lite.__version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
+    write_json(path, {**mine, "begun_with": made_with(device)})
+
+
+def made_with(device: torch.device) -> dict[str, str | int]:
+    """What the last digits of a run's numbers hang on, beside its settings and clips."""
+    name = {
+        "cpu": lambda: f"CPU with {torch.backends.cpu.get_cpu_capability()}",
+        "cuda": lambda: torch.cuda.get_device_name(device),
+        "mps": lambda: "Apple's MPS",
     }
-    write_json(path, {**mine, "versions": versions, "threads": torch.get_num_threads()})
+    return {
+        "slicer-lite": slicer_lite.__version__,
+        "PyTorch": torch.__version__,
+        "device": name[device.type](),
+        "threads": torch.get_num_threads(),
+        "processes": distributed.size(),
+    }
+
+
+def warn_of_changes(run: Path, before: Mapping[str, str | int], now: Mapping[str, str | int]) -> None:
+    """Warn if a run goes on otherwise than it was trained until then, since it is repeatable to the bit if not."""
+    changed = [
+        f"{name}: {before[name]!r} then, {now[name]!r} now"
+        for name in before.keys() & now.keys()
+        if before[name] != now[name]
+    ]
+    if changed:
+        warnings.warn(
+            f"{run} goes on otherwise than it was trained until now ({'; '.join(sorted(changed))}). It can, but the "
+            "last digits of its numbers will not be those of a run that never stopped.",
+            stacklevel=2,
+        )
 
 
 def _different(path: Path, mine: Mapping[str, Any]) -> list[str]:

@@ -114,7 +114,7 @@ def pretrain(
         asked = stop or threading.Event()
         with run_folder.locked(run), _interrupts() as interrupted:
             with distributed.first_alone():
-                run_folder.claim(run, config, chosen)
+                run_folder.claim(run, config, chosen, where)
                 if (finished := _finished(run)) is not None:
                     return finished
                 training = Training(config, chosen, run, where, compile)
@@ -156,7 +156,9 @@ class Training:
                 network.encoder.deviation.copy_(self.views.deviation)
             self.optimizer = self._optimizer()
         else:
-            self.step, state = found
+            self.step, state, about = found
+            if distributed.rank() == 0:
+                run_folder.warn_of_changes(run, about.get("made_with", {}), run_folder.made_with(device))
             views = without_prefix("views", state)
             self.views = TwoViews(
                 config, views["mean"].item(), views["deviation"].item(), views.get("mixer.centroids")
@@ -325,7 +327,8 @@ class Training:
             **with_prefix("views", self.views.state_dict()),
             **with_prefix("optimizer", optimizer_state(self.optimizer)),
         }
-        save_checkpoint(self.run_dir / "checkpoints", self.step, state)
+        about = {"config": self.config.to_dict(), "made_with": run_folder.made_with(self.device)}
+        save_checkpoint(self.run_dir / "checkpoints", self.step, state, about)
 
     def _health(self, teacher1: Any, teacher2: Any) -> dict[str, float]:
         embedding, key1, key2 = map(distributed.gather, (teacher1.embedding, teacher1.key, teacher2.key))

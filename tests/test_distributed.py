@@ -132,7 +132,8 @@ OPTIONS = "--channels 4 --dim 16 --clusters 4 --queue 64 --mix-memory 32 --batch
 
 
 @pytest.mark.slow
-def test_torchrun_trains_dies_with_a_reason_and_resumes_with_another_number(tones, tmp_path):
+@pytest.mark.filterwarnings("default")
+def test_torchrun_trains_dies_with_a_reason_and_resumes_with_another_number(capsys, tones, tmp_path):
     run = tmp_path / "run"
     command = ["-m", "slicer_lite", "pretrain", "--data", str(tones), "--out", str(run), *OPTIONS.split()]
     command += ["--steps", "100", "--device", "cpu"]
@@ -157,6 +158,7 @@ def test_torchrun_trains_dies_with_a_reason_and_resumes_with_another_number(tone
     before = max(int(path.name[5:13]) for path in run.glob("checkpoints/step-*"))
     assert 0 < before < 100
     main(command[2:])
+    assert "(processes: 2 then, 1 now)" in capsys.readouterr().err
     steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert steps == list(range(1, 101))
     assert sl.load(run).step == 100

@@ -4,6 +4,7 @@ import json
 import threading
 
 import pytest
+import torch
 
 import slicer_lite as sl
 from slicer_lite.cli import main
@@ -93,9 +94,9 @@ def test_without_tensorboard_the_remedy_is_named_before_anything_is_written(
 
 def test_what_several_processes_claim_is_written_once(tones, tmp_path, minute):
     clips = sl.load_clips(tones, progress=False)
-    claim(tmp_path, minute, clips)
+    claim(tmp_path, minute, clips, torch.device("cpu"))
     before = (tmp_path / "config.json").stat()
-    claim(tmp_path, minute, clips)
+    claim(tmp_path, minute, clips, torch.device("cpu"))
     assert (tmp_path / "config.json").stat().st_ino == before.st_ino  # a replaced file is another one
 
 

@@ -398,7 +398,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_older_serves(tmp_path, damage
         content[-5] ^= 1
     newest.write_bytes({"flip": content, "truncate": content[:-9], "empty": b""}[damage])
     with pytest.warns(UserWarning, match="step-00000003.*is damaged"):
-        step, state = load_checkpoint(folder)
+        step, state, _ = load_checkpoint(folder)
     assert step == 2
     assert torch.equal(state["x"], torch.arange(10) * 2)
     assert len(list(folder.glob("damaged-*"))) == 1
@@ -514,13 +514,44 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(
         FloatingPointError, match=rf"Step \d+: ({parts}|the weights are not finite)\. .*Lower learning_rate"
     ) as ended:
         sl.pretrain(config, clips, tmp_path / "run", progress=False)
-    step, state = load_checkpoint(tmp_path / "run" / "checkpoints")
+    step, state, _ = load_checkpoint(tmp_path / "run" / "checkpoints")
     failed = int(re.match(r"Step (\d+)", str(ended.value))[1])
     assert 1 <= failed - step <= 2
     assert f"The last good state, of step {step}, is in {tmp_path / 'run' / 'checkpoints'}" in str(
         ended.value
     )
     assert all(torch.isfinite(t).all() for t in state.values() if t.is_floating_point())
+
+
+def test_a_checkpoint_tells_what_it_was_made_with_and_a_run_that_goes_on_otherwise_says_so(
+    clips, tmp_path, minute
+):
+    one = torch.get_num_threads()
+
+    def train_until(step):
+        stop = threading.Event()
+        sl.pretrain(
+            minute,
+            clips,
+            tmp_path,
+            progress=False,
+            stop=stop,
+            on_step=lambda m: m["step"] == step and stop.set(),
+        )
+
+    train_until(3)
+    about = load_checkpoint(tmp_path / "checkpoints").about
+    assert sl.config.Config().replace(**about["config"]) == minute
+    assert about["made_with"]["PyTorch"] == torch.__version__
+    assert about["made_with"]["processes"] == 1
+    train_until(5)  # the same means: no warning, which would be an error here
+    torch.set_num_threads(one + 1)
+    try:
+        with pytest.warns(UserWarning, match=rf"goes on otherwise .*\(threads: {one} then, {one + 1} now\)"):
+            train_until(7)
+        train_until(9)
+    finally:
+        torch.set_num_threads(one)
 
 
 def test_order_visits_every_clip_once_a_pass():
