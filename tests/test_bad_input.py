@@ -419,6 +419,7 @@ SETTINGS = {
     "above one": ({"mix_ratio": 1.5}, "mix_ratio = 1.5: it must be a number from 0 to 1"),
     "unknown mixing": ({"mixing": "cutmix"}, "one of kmix, mixup, none"),
     "text": ({"dim": "big"}, "dim = 'big'"),
+    "seed": ({"seed": 2**63}, f"seed = {2**63}: it must be a whole number from 0 to below"),
     "no loss": ({"instance_weight": 0.0, "cluster_weight": 0.0}, "nothing would be learnt"),
     "canvas": ({"crop_max": 0.8}, "crop_max = 0.8: it must be at least 1"),
     "unknown name": ({"learning_speed": 1}, "no setting 'learning_speed'"),

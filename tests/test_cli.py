@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import slicer_lite as sl
 from slicer_lite import cli
 from slicer_lite.cli import main
 from slicer_lite.config import Config
@@ -154,6 +155,15 @@ def test_help_shows_the_defaults_of_the_preset(capsys):
         with pytest.raises(SystemExit):
             main(["pretrain", "--preset", preset, "--help"])
         assert f"(default: {batch})" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("first", "last"), [("tiny", "paper"), ("paper", "tiny")])
+def test_of_two_presets_the_last_counts(monkeypatch, tmp_path, first, last):
+    taken = []
+    monkeypatch.setattr("slicer_lite.cli.pretrain", lambda config, *_, **__: taken.append(config))
+    monkeypatch.setenv("RANK", "1")  # of several processes the first speaks of the run's end
+    main(["pretrain", "--data", "x", "--out", str(tmp_path / "r"), "--preset", first, f"--preset={last}"])
+    assert taken == [sl.preset(last)]
 
 
 def test_python_dash_m():

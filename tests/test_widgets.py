@@ -291,6 +291,16 @@ def test_what_does_not_fit_is_refused(arguments, message):
         SoundMap(**({"embeddings": POINTS, "clips": CLIPS} | arguments))
 
 
+def test_a_map_or_colour_that_is_not_there_is_refused_and_changes_nothing():
+    shown = SoundMap({"before": POINTS, "after": -POINTS}, CLIPS, colours=LABELS)
+    shown.shown, shown.colour = 0, "animal"
+    with pytest.raises(ValueError, match="There is no map 2: they are numbered 0 to 1"):
+        shown.shown = 2
+    with pytest.raises(ValueError, match="There is no colour 'taste'"):
+        shown.colour = "taste"
+    assert (shown.shown, shown.colour) == (0, "animal")
+
+
 # -- all widgets -------------------------------------------------------------------------------------------------
 
 

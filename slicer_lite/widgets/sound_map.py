@@ -85,20 +85,26 @@ class SoundMap(Widget):
             self._add_assignment(assignment, list(by_name))
         if not self._columns:
             self._columns["clip"] = _column([np.full(len(self._clips), "")])
-        first = next(iter(self._columns)) if colour is None else colour
-        if first not in self._columns:
-            raise ValueError(f"There is no colour {first!r}: there are {', '.join(self._columns)}.")
         self._logmel = LogMel()
         ramp = matplotlib.colormaps["viridis"](np.linspace(0.1, 0.95, _RAMP))
         super().__init__(
             names=list(by_name),
-            colour=first,
+            colour=next(iter(self._columns)) if colour is None else colour,
             shown=len(by_name) - 1,
             columns=[{"name": name, **column.packed()} for name, column in self._columns.items()],
             _points=[_unit_square(points).tobytes() for points in self.points.values()],
             _palette=list(figures.COLOURS),
             _ramp=[to_hex(colour) for colour in ramp],
         )
+
+    @traitlets.validate("colour", "shown")
+    def _there(self, proposal: Any) -> Any:
+        wanted = proposal["value"]
+        if proposal["trait"].name == "colour" and wanted not in self._columns:
+            raise ValueError(f"There is no colour {wanted!r}: there are {', '.join(self._columns)}.")
+        if proposal["trait"].name == "shown" and not 0 <= wanted < len(self.points):
+            raise ValueError(f"There is no map {wanted}: they are numbered 0 to {len(self.points) - 1}.")
+        return wanted
 
     @property
     def selected(self) -> np.ndarray:

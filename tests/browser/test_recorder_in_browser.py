@@ -132,3 +132,27 @@ def test_the_microphone_is_opened_once_and_never_stays_on(notebook):
     expect(record).to_be_visible()
     live = "streams.map((stream) => stream.getTracks().filter((t) => t.readyState === 'live').length)"
     assert page.evaluate(live) == [0]
+
+
+def test_a_recording_whose_widget_is_taken_away_ends_and_is_not_sent(open_notebook):
+    noted = "sounds = []\nrecorder.on_msg(lambda _, message, __: sounds.append(message['type']))\nrecorder\n"
+    notebook = open_notebook(SETUP.replace("\nrecorder\n", f"\n{noted}"), "print('messages', sounds)")
+    page = notebook.page
+    page.evaluate("jupyterapp.commands.execute('notebook:run-cell')")
+    page.evaluate(SLOW_PERMISSION)
+    page.get_by_role("button", name="● Record").click(timeout=60_000)
+    expect(page.get_by_role("button", name="Stop")).to_be_visible()
+    page.wait_for_timeout(300)
+    page.evaluate("jupyterapp.commands.execute('notebook:clear-cell-output')")
+    expect(page.locator(".slicer-recorder")).to_have_count(0)
+    page.wait_for_function("streams[0].getTracks().every((track) => track.readyState === 'ended')")
+    page.wait_for_timeout(1000)  # in which a sound would arrive
+    page.evaluate(
+        "() => { jupyterapp.shell.currentWidget.content.activeCellIndex = 1;"
+        " jupyterapp.commands.execute('notebook:run-cell') }"
+    )
+    for _ in range(100):
+        if "messages" in notebook.printed():
+            break
+        page.wait_for_timeout(100)
+    assert notebook.printed() == "messages ['hello']\n"
