@@ -20,7 +20,7 @@ from slicer_lite import __version__
 from slicer_lite.config import Config
 from slicer_lite.embed import Embedder
 from slicer_lite.moco import Network
-from slicer_lite.weights import Pretrained, load, save_weights
+from slicer_lite.weights import WEIGHTS, Pretrained, load, save_weights
 
 try:
     from huggingface_hub import ModelCard, ModelHubMixin, hf_hub_download
@@ -81,7 +81,6 @@ class HubModel(
     ModelHubMixin,
     library_name="slicer-lite",
     paper_url="https://arxiv.org/abs/2211.01519",
-    license="mit",
     pipeline_tag="feature-extraction",
     tags=["audio", "self-supervised-learning"],
     model_card_template=_CARD,
@@ -103,11 +102,13 @@ class HubModel(
         """The model of `slicer_lite.load` or `slicer_lite.pretrain`; it is shared, not copied."""
         return cls(pretrained.config, pretrained.network, pretrained.centroids, pretrained.step)
 
-    def generate_model_card(self, *arguments: Any, **about: Any) -> ModelCard:
+    def generate_model_card(self, *arguments: Any, license: str | None = None, **about: Any) -> ModelCard:
         """The card that `save_pretrained` and `push_to_hub` write.
 
         Args:
-            about: of `model_card_kwargs`: `training_data`, `results` and `repo_id`, each a text.
+            license: of the weights, by the hub's name for it, such as `cc-by-4.0`; none is stated by default, since
+                the sounds that they were trained on have a say in it.
+            about: what else is in `model_card_kwargs`: `training_data`, `results` and `repo_id`, each a text.
         """
         own = self.pretrained
         known = {
@@ -117,21 +118,42 @@ class HubModel(
             "mean": own.encoder.mean.item(),
             "deviation": own.encoder.deviation.item(),
         }
-        return super().generate_model_card(*arguments, **{**known, **about})
+        card = super().generate_model_card(*arguments, **{**known, **about})
+        card.data["license"] = license
+        return card
 
     def save_pretrained(self, save_directory: str | Path, **arguments: Any) -> str | None:
-        """As the hub's, which never writes over a card: one that is not of these weights is refused.
+        """As the hub's, which replaces any config.json and keeps any card: those that are not its own are refused.
 
         Raises:
-            FileExistsError: README.md is there, and is not the card that would be written.
+            FileExistsError: the folder is a run's, or README.md is not the card that would be written.
         """
-        card = Path(save_directory) / "README.md"
-        about = arguments.get("model_card_kwargs") or {}
+        folder = Path(save_directory).expanduser()
+        if (folder / WEIGHTS).exists() or (
+            (folder / "config.json").exists() and not (folder / MODEL).exists()
+        ):
+            raise FileExistsError(f"{folder} holds a run, or another model: give a folder of its own.")
+        about = dict(arguments.pop("model_card_kwargs", None) or {})
+        if arguments.get("push_to_hub"):
+            about.setdefault("repo_id", arguments.get("repo_id") or folder.name)
+        card = folder / "README.md"
         if card.exists() and card.read_text(encoding="utf-8") != str(self.generate_model_card(**about)):
             raise FileExistsError(
-                f"{card} describes other weights, or was written by hand: move or remove it, or give another folder."
+                f"{card} is not the card that would be written, but of other weights, with other words, or by hand: "
+                "move or remove it, or give another folder."
             )
-        return super().save_pretrained(save_directory, **arguments)
+        return super().save_pretrained(folder, model_card_kwargs=about, **arguments)
+
+    def push_to_hub(self, repo_id: str, **arguments: Any) -> str:
+        """As the hub's, and the card says how to get the model from there."""
+        about = {"repo_id": repo_id, **(arguments.pop("model_card_kwargs", None) or {})}
+        return super().push_to_hub(repo_id, model_card_kwargs=about, **arguments)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **arguments: Any) -> HubModel:
+        """As the hub's; a folder may begin with `~`."""
+        name = str(pretrained_model_name_or_path)
+        return super().from_pretrained(Path(name).expanduser() if name[:1] == "~" else name, **arguments)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         own = self.pretrained
@@ -150,7 +172,7 @@ class HubModel(
         **unused: Any,
     ) -> HubModel:
         """Find `model.safetensors` in a folder or on the hub. The settings are read from it, not from config.json."""
-        folder = Path(model_id).expanduser()
+        folder = Path(model_id)
         if folder.is_dir():
             path = folder / MODEL if (folder / MODEL).exists() else folder  # or a run folder
         else:

@@ -54,9 +54,10 @@ def test_a_run_folder_is_a_model_too(pretrained, tmp_path):
 
 def test_the_card(pretrained, tmp_path):
     model = hub.HubModel.of(pretrained)
-    model.save_pretrained(tmp_path, model_card_kwargs={"training_data": "The sound world, 3,200 clips."})
+    about = {"training_data": "The sound world, 3,200 clips.", "license": "cc-by-4.0"}
+    model.save_pretrained(tmp_path, model_card_kwargs=about)
     card = hub.ModelCard.load(tmp_path / "README.md")
-    assert card.data.license == "mit"
+    assert card.data.license == "cc-by-4.0"
     assert card.data.library_name == "slicer-lite"
     assert card.data.pipeline_tag == "feature-extraction"
     assert {"audio", "self-supervised-learning", "model_hub_mixin"} <= set(card.data.tags)
@@ -69,7 +70,14 @@ def test_the_card(pretrained, tmp_path):
     assert "{{" not in card.content
 
 
-def test_what_push_to_hub_would_send(pretrained, monkeypatch):
+def test_the_licence_of_weights_is_for_their_maker_to_name(pretrained, tmp_path):
+    hub.HubModel.of(pretrained).save_pretrained(tmp_path)
+    assert hub.ModelCard.load(tmp_path / "README.md").data.license is None
+
+
+@pytest.fixture
+def sent(monkeypatch):
+    """What would have been sent to the hub."""
     sent = {}
 
     def create_repo(self, repo_id, **about):
@@ -83,11 +91,23 @@ def test_what_push_to_hub_would_send(pretrained, monkeypatch):
 
     monkeypatch.setattr("huggingface_hub.HfApi.create_repo", create_repo)
     monkeypatch.setattr("huggingface_hub.HfApi.upload_folder", upload_folder)
-    model = hub.HubModel.of(pretrained)
-    assert model.push_to_hub("me/slicer", model_card_kwargs={"repo_id": "me/slicer"}).endswith("commit/0")
+    return sent
+
+
+def test_what_push_to_hub_would_send(pretrained, sent):
+    about = {"training_data": "Rain."}
+    assert hub.HubModel.of(pretrained).push_to_hub("me/slicer", model_card_kwargs=about).endswith("commit/0")
     assert sent["repo"] == "me/slicer"
     assert sent["files"] == {"model.safetensors", "config.json", "README.md"}
     assert 'from_pretrained("me/slicer")' in sent["card"]
+    assert "Rain." in sent["card"]
+    assert about == {"training_data": "Rain."}  # the caller's own
+
+
+def test_what_is_saved_and_sent_at_once_has_one_card(pretrained, sent, tmp_path):
+    hub.HubModel.of(pretrained).save_pretrained(tmp_path / "m", repo_id="me/slicer", push_to_hub=True)
+    assert 'from_pretrained("me/slicer")' in sent["card"]
+    assert (tmp_path / "m" / "README.md").read_text() == sent["card"]
 
 
 def test_a_download_is_asked_for_with_what_was_given(pretrained, tmp_path, monkeypatch):
@@ -124,6 +144,26 @@ def test_a_card_of_other_weights_is_not_left_beside_new_ones(pretrained, tmp_pat
     hub.HubModel.of(pretrained).save_pretrained(tmp_path)  # the same once more
     card = tmp_path / "README.md"
     card.write_text(card.read_text() + "\nMy own words.\n")
-    with pytest.raises(FileExistsError, match=r"README\.md describes .* remove it"):
+    with pytest.raises(FileExistsError, match=r"README\.md is not the card .* remove it"):
         hub.HubModel.of(pretrained).save_pretrained(tmp_path)
     assert "My own words." in card.read_text()
+
+
+def test_a_run_folder_stays_a_run_folder(pretrained, tmp_path):
+    save_weights(tmp_path / "weights.safetensors", pretrained.network, None, pretrained.config, 5)
+    (tmp_path / "config.json").write_text('{"clips": {}}')
+    model = hub.HubModel.from_pretrained(tmp_path)
+    with pytest.raises(FileExistsError, match="holds a run, or another model"):
+        model.save_pretrained(tmp_path)
+    (tmp_path / "weights.safetensors").unlink()  # a run that was killed before it wrote weights
+    with pytest.raises(FileExistsError, match="holds a run, or another model"):
+        model.save_pretrained(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+    assert (tmp_path / "config.json").read_text() == '{"clips": {}}'
+
+
+def test_a_home_folder_is_meant_by_its_sign(pretrained, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    hub.HubModel.of(pretrained).save_pretrained("~/m")
+    assert (tmp_path / "m" / "model.safetensors").exists()
+    assert hub.HubModel.from_pretrained("~/m").pretrained.step == 1234
