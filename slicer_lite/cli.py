@@ -7,7 +7,6 @@ import os
 import shlex
 import signal
 import sys
-import tempfile
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,7 @@ from slicer_lite import health
 from slicer_lite.config import PRESETS, Config
 from slicer_lite.device import choose_device
 from slicer_lite.embed import embed
-from slicer_lite.files import write_durably, write_json
+from slicer_lite.files import need_writable, write_durably, write_json
 from slicer_lite.lape.checkpoints import load_checkpoint, save_checkpoint
 from slicer_lite.lape.commands import Lape
 from slicer_lite.lape.report import as_text, evaluate
@@ -319,9 +318,5 @@ def _new_file(path: Path, suffix: str) -> Path:
     if path.exists():
         raise ValueError(f"{path} is there already: choose another name, or remove it.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise OSError(f"{path.parent} cannot be written to ({error}): choose another folder.") from None
+    need_writable(path.parent)
     return path

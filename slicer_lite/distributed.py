@@ -61,7 +61,8 @@ def processes(device: torch.device) -> Iterator[torch.device]:
         yield device
         dist.barrier()  # nobody hangs up while another is still listening
     except Exception as error:
-        if isinstance(error, dist.DistError) or "gloo" in str(error):  # gloo's own are plain RuntimeErrors
+        # gloo's own are plain RuntimeErrors. (The word alone may be in the name of somebody's folder.)
+        if isinstance(error, dist.DistError) or (type(error) is RuntimeError and "gloo" in str(error)):
             raise ConnectionError(
                 "Another process of this run has ended or does not answer: what it said itself is the reason. The "
                 "same command goes on from the last checkpoint."

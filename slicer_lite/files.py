@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -53,6 +54,19 @@ def write_durably(path: Path, content: bytes | Callable[[BinaryIO], object]) -> 
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def need_writable(folder: Path) -> None:
+    """See, before the work, that its results can be written into a folder.
+
+    Raises:
+        OSError: names the folder and the reason.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(f"{folder} cannot be written to ({error}): choose another folder.") from None
 
 
 def write_json(path: Path, value: Any) -> None:

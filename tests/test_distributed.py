@@ -170,7 +170,7 @@ def failing(arguments, folder):
 
     def one_step(training):
         if last and training.step == 2:
-            raise OSError("No space left on device.")
+            raise OSError("No space left on device: 'igloo'.")  # a name in which gloo's own is hidden
         return real(training)
 
     Training.one_step = one_step
@@ -187,13 +187,13 @@ def test_an_error_in_one_process_ends_the_others_and_is_the_reason_that_is_shown
     one.join(60)  # within a minute
     assert (one.exitcode, other.exitcode) == (1, 1)
     first, last = ((tmp_path / f"said {rank}").read_text() for rank in (0, 1))
-    assert last.splitlines()[-1] == "Error: No space left on device."
+    assert last.splitlines()[-1] == "Error: No space left on device: 'igloo'."
     assert first.splitlines()[-1].startswith(
         "Error: Another process of this run has ended or does not answer"
     )
     assert "Traceback" not in first + last
     # What torchrun repeats at the end as the root cause.
-    assert "OSError: No space left on device." in (tmp_path / "error 1").read_text()
+    assert "OSError: No space left on device: 'igloo'." in (tmp_path / "error 1").read_text()
     assert not (tmp_path / "error 0").exists()
 
 

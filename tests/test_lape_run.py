@@ -7,6 +7,7 @@ import miniatures
 import numpy as np
 import pandas as pd
 import pytest
+import soundfile
 import torch
 from sklearn.linear_model import LogisticRegression
 
@@ -407,6 +408,24 @@ def test_lapes_own_data_sets_run_and_what_is_missing_is_left_out(tmp_path, minut
     assert "IEMOCAP" in capsys.readouterr().err
 
 
+def test_a_data_set_of_which_nothing_can_be_read_does_not_end_the_others(tmp_path, minute, capsys):
+    root = tmp_path / "my root"
+    miniatures.nsynth(root)
+    for path in root.rglob("*.wav"):
+        path.write_text("no sound")
+    miniatures.us8k(root)
+    save_weights(tmp_path / "w.safetensors", METHODS["slicer"].network(minute), None, minute, 0)
+    run = ["lape", "run", "--weights", str(tmp_path / "w.safetensors"), "--root", str(root), "--seeds", "0"]
+    main([*run, "--out", str(tmp_path / "the results"), "--baselines", "majority", "--protocol", "quick"])
+    said = capsys.readouterr()
+    assert "nsynth: left out. None of the " in said.err
+    assert [path.name for path in (tmp_path / "the results").iterdir()] == ["us8k.json"]
+    assert f"--results '{tmp_path / 'the results'}' --out" in said.out
+    with pytest.raises(SystemExit):
+        main(["lape", "check", "us8k", "--root", str(tmp_path / "no root")])
+    assert f"'{tmp_path / 'no root'}'" in capsys.readouterr().out
+
+
 def test_what_cannot_be_probed_is_said(clips, encoder):
     with pytest.raises(ValueError, match="no task 'pich': the tasks are pitch"):
         run_task(encoder, clips, "pich")
@@ -430,6 +449,11 @@ def folder_of(path, *results):
     for found in results:
         (path / f"{found['task']}.json").write_text(json.dumps(found))
     return path
+
+
+def test_a_report_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="No folder of results is given"):
+        gather([])
 
 
 def test_tables_of_one_folder(tmp_path):
@@ -576,6 +600,80 @@ def test_what_cannot_be_run_is_said(tones, tmp_path, capsys, minute):
     named = said(tmp_path / "halves.csv", "results", "--allow-outside", "--tasks", "untested")
     assert "Error: The task 'untested' has no test split." in named
     assert "w.safetensors is a file: name a folder" in said(tones, "w.safetensors")
+    assert "seed = -1: it must be a whole number from 0 to below 2**32" in said(tones, "r", "--seeds", "-1")
+    assert "No seed is given" in said(tones, "r", "--seeds")
+    assert "--tasks names none" in said(tones, "r", "--tasks")
+    assert not (tmp_path / "r").exists()
+    with pytest.raises(SystemExit):
+        main(
+            [
+                "lape",
+                "run",
+                "--weights",
+                "tiny",
+                "--root",
+                str(tmp_path / "none"),
+                "--out",
+                str(tmp_path / "r"),
+            ]
+        )
+    assert "none is no folder: give the one that holds the data sets" in capsys.readouterr().err
+
+
+def test_a_folder_for_results_that_cannot_be_written_to_is_named_before_the_work(own, monkeypatch, capsys):
+    def refuse(*_, **__):
+        raise PermissionError("Permission denied")
+
+    _, run = own
+    monkeypatch.setattr(
+        "slicer_lite.lape.commands.run_task", lambda *_, **__: pytest.fail("the work has begun")
+    )
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    with pytest.raises(SystemExit):
+        run()
+    assert (
+        "results cannot be written to (Permission denied): choose another folder" in capsys.readouterr().err
+    )
+
+
+def test_what_is_named_twice_is_done_once(tones, tmp_path, capsys, minute):
+    save_weights(tmp_path / "w.safetensors", METHODS["slicer"].network(minute), None, minute, 7)
+    run = ["lape", "run", "--weights", str(tmp_path / "w.safetensors"), "--data", str(tones), "--out"]
+    run += [
+        str(tmp_path / "r"),
+        "--protocol",
+        "quick",
+        "--baselines",
+        "majority",
+        "majority",
+        "--seeds",
+        "1",
+        "1",
+    ]
+    main(run)
+    assert json.loads((tmp_path / "r" / "pitch.json").read_text())["about"]["seeds"] == [1]
+    main(run)
+    assert "pitch: done already." in capsys.readouterr().out
+
+
+def test_of_weights_without_statistics_a_task_that_cannot_be_done_does_not_end_the_others(
+    own, tmp_path, capsys, minute
+):
+    manifest, run = own
+    rows = pd.read_csv(manifest)
+    silent = rows["path"][rows["split"] == "train"]
+    soundfile.write(tmp_path / "data" / "silence.wav", np.zeros(16_000), 16_000)
+    quiet = rows.assign(task="quiet", path=rows["path"].mask(rows["path"].isin(silent), "silence.wav"))
+    quiet = quiet[~quiet.duplicated("path")]
+    pd.concat([quiet, rows]).to_csv(manifest, index=False)
+    torch.save(METHODS["slicer"].network(minute).encoder.state_dict(), tmp_path / "w.pth")
+    run("results", "w.pth")
+    said = capsys.readouterr()
+    assert "quiet: left out. All clips sound alike" in said.err
+    assert "pitch: trained encoder" in said.out
+    with pytest.raises(SystemExit):
+        run("results", "w.pth", "--tasks", "pich")
+    assert "Error: There is no task 'pich': the tasks are " in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -584,7 +682,7 @@ def own(tmp_path, tones, minute):
     save_weights(tmp_path / "w.safetensors", METHODS["slicer"].network(minute), None, minute, 7)
     shutil.copytree(tones, tmp_path / "data")
 
-    def run(out="results", weights="w.safetensors"):
+    def run(out="results", weights="w.safetensors", *more):
         command = [
             "lape",
             "run",
@@ -594,7 +692,7 @@ def own(tmp_path, tones, minute):
             str(tmp_path / "data"),
         ]
         quick = ["--protocol", "quick", "--seeds", "0", "--baselines", "majority"]
-        main([*command, "--out", str(tmp_path / out), *quick])
+        main([*command, "--out", str(tmp_path / out), *quick, *more])
 
     return tmp_path / "data" / "manifest.csv", run
 

@@ -154,6 +154,12 @@ def test_too_few_clips_are_refused() -> None:
         plan(199)
 
 
+def test_a_negative_seed_is_refused() -> None:
+    for function in (lambda: plan(200, -1), lambda: render("bird", seed=-1)):
+        with pytest.raises(ValueError, match="seed = -1: it must be a whole number, 0 or more"):
+            function()
+
+
 def test_manifest_says_what_was_planned(small: Path) -> None:
     with (small / "manifest.csv").open(newline="", encoding="utf-8") as file:
         found = list(csv.DictReader(file))

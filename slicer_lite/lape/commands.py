@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,10 +12,10 @@ from typing import Annotated, Any
 import tyro
 
 from slicer_lite.embed import set_statistics
-from slicer_lite.files import write_json
+from slicer_lite.files import need_writable, write_json
 from slicer_lite.lape.checkpoints import load_audiontt
 from slicer_lite.lape.report import write_report
-from slicer_lite.lape.run import Baseline, Protocol, is_result_of, run_task
+from slicer_lite.lape.run import Baseline, Protocol, check_seeds, is_result_of, of_task, run_task
 from slicer_lite.lape.tasks import TASKS, Task, find_tasks
 from slicer_lite.store import Clips, load_clips
 from slicer_lite.weights import load
@@ -110,29 +111,41 @@ class RunTasks:
     def run(self) -> None:
         if (self.root is None) == (self.data is None):
             raise ValueError("Give one of --root (LAPE's data sets) and --data (labelled clips of your own).")
+        if not self.tasks:
+            raise ValueError("--tasks names none: name some, or leave it out for all.")
+        if self.root is not None and not self.root.expanduser().is_dir():
+            raise FileNotFoundError(
+                f"--root {self.root} is no folder: give the one that holds the data sets."
+            )
+        check_seeds(self.seeds)
+        seeds, baselines = tuple(dict.fromkeys(self.seeds)), tuple(dict.fromkeys(self.baselines))
         external = self.weights.suffix in (".pth", ".pt", ".ckpt")
         pretrained = None if external else load(self.weights)
         encoder = load_audiontt(self.weights) if pretrained is None else pretrained.encoder
         about: dict[str, Any] = {"name": self.weights.name}
         if pretrained is not None:
             about |= {"step": pretrained.step, "config": pretrained.config.to_dict()}
-        strange = external and (encoder.mean.item(), encoder.deviation.item()) == (
-            0,
-            1,
-        )  # no statistics in it
+        # Such a file may hold no statistics.
+        strange = external and (encoder.mean.item(), encoder.deviation.item()) == (0, 1)
         out = self.out.expanduser()
         if out.exists() and not out.is_dir():
             raise ValueError(f"{out} is a file: name a folder for the results.")
         out.mkdir(parents=True, exist_ok=True)
+        need_writable(out)
         done = 0
         for task, clips in self._data():
-            if strange:
-                # No label is used. In a task of folds every clip is a test clip once: then all are measured.
-                rows = clips.rows[clips.rows["task"] == task]
-                train = rows[rows["split"] == "train"]
-                set_statistics(encoder, clips.subset((train if len(train) else rows)["clip"].to_numpy(int)))
+            try:
+                own = of_task(clips, task)
+                if strange:
+                    # No label is used. In a task of folds every clip is a test clip once: then all are measured.
+                    rows = own.rows[own.rows["task"] == task]
+                    train = rows[rows["split"] == "train"]
+                    set_statistics(encoder, own.subset((train if len(train) else rows)["clip"].to_numpy(int)))
+            except ValueError as error:
+                self._leave_out(task, error)
+                continue
             path = out / f"{_as_file_name(task)}.json"
-            wanted = (encoder, clips, task, self.protocol, self.seeds, self.baselines)
+            wanted = (encoder, own, task, self.protocol, seeds, baselines)
             if path.exists():
                 if not is_result_of(path, *wanted):
                     raise ValueError(
@@ -156,7 +169,8 @@ class RunTasks:
                 "No task was probed: a task needs labelled clips in a train and in a test split (in data of your "
                 "own, columns `label` and `split` of the manifest)."
             )
-        print(f"Results are in {self.out}. Next: slicer-lite lape report --results {self.out} --out …")
+        quoted = shlex.quote(str(self.out))
+        print(f"Results are in {self.out}. Next: slicer-lite lape report --results {quoted} --out …")
 
     def _data(self) -> Iterator[tuple[str, Clips]]:
         """The name and the clips of each task."""
@@ -168,11 +182,11 @@ class RunTasks:
         assert self.root is not None
         for lapes in find_tasks(self.tasks):
             try:
-                table = lapes.read(self.root)
+                clips = load_clips(lapes.read(self.root))
             except (FileNotFoundError, ValueError) as error:
                 self._leave_out(lapes.id, error)
                 continue
-            yield lapes.id, load_clips(table)
+            yield lapes.id, clips
 
     def _leave_out(self, task: str, reason: Exception) -> None:
         """Of all tasks, do those that can be done; one that was named has to be done."""
@@ -230,6 +244,10 @@ def _complete(task: Task, root: Path) -> bool:
         print(f"  - {problem}")
     print(f"  Expected below {root}:")
     print("".join(f"    {line}\n" for line in task.layout.splitlines()), end="")
-    how = f"slicer-lite lape download {task.id} --root {root}" if task.archives else task.obtain
+    how = (
+        f"slicer-lite lape download {task.id} --root {shlex.quote(str(root))}"
+        if task.archives
+        else task.obtain
+    )
     print(f"  To get it: {how}")
     return False

@@ -23,6 +23,7 @@ from slicer_lite.lape.linear import LinearLayer, Windows
 from slicer_lite.store import Clips
 
 STRENGTHS = tuple(10.0**e for e in range(-4, 3))  # inverse regularisation, tried inside the train split
+MOST_SEED = 2**32  # below which scikit-learn takes them
 _FOLDS = 4
 _FEW_WINDOWS = 16_384
 _HELD_OUT = 5  # a fifth of the train split, where a task has no validation split

@@ -17,14 +17,15 @@ import slicer_lite
 from slicer_lite import figures
 from slicer_lite.embed import embed, mel_statistics
 from slicer_lite.files import write_durably, write_json
-from slicer_lite.lape.probe import check_features, check_rows, majority_of, quick_probe
+from slicer_lite.lape.probe import MOST_SEED, check_features, check_rows, majority_of, quick_probe
 from slicer_lite.lape.run import NAMES, PROTOCOLS
 from slicer_lite.lape.run import TRAINED as TRAINED_ENCODER
 from slicer_lite.lape.tasks import TASKS
+from slicer_lite.randomness import check_seed
 from slicer_lite.store import Clips
 from slicer_lite.weights import Pretrained, untrained
 
-TRAINED = "slicer"
+TRAINED = "slicer"  # encoders that were trained by another method are called by its name
 UNTRAINED, MEL, MAJORITY = NAMES["untrained"], NAMES["mel"], NAMES["majority"]
 # What LaTeX would take for a command.
 _LATEX = str.maketrans(
@@ -54,7 +55,7 @@ def features(
     """
     plain = untrained(pretrained, seed)
     return {
-        TRAINED: embed(pretrained.encoder.to(device), clips, progress=progress),
+        pretrained.config.method: embed(pretrained.encoder.to(device), clips, progress=progress),
         UNTRAINED: embed(plain.encoder.to(device), clips, progress=progress),
         MEL: mel_statistics(clips, progress=progress),
     }
@@ -84,8 +85,9 @@ def evaluate(
         is needed to repeat it.
 
     Raises:
-        ValueError: no task has both a train and a test split, or `given` are not of these clips.
+        ValueError: no task has both a train and a test split, or `given` are not of these clips; a seed that is none.
     """
+    check_seed(seed, MOST_SEED)
     tasks = probed_tasks(clips)
     probed = features(pretrained, clips, seed, progress, device) if given is None else given
     for name, x in probed.items():
@@ -208,9 +210,11 @@ def gather(folders: Sequence[str | Path]) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: a folder without results.
-        ValueError: a file that holds no results; folders of one name or of a baseline's, of different protocols or
-            different data.
+        ValueError: no folder; a file that holds no results; folders of one name or of a baseline's, of different
+            protocols or different data.
     """
+    if not folders:
+        raise ValueError("No folder of results is given: give one that `lape run` has written.")
     names = [Path(folder).absolute().name for folder in folders]
     if len(set(names)) < len(names):
         raise ValueError(f"The folders must have different names, got {', '.join(names)}.")

@@ -19,9 +19,10 @@ import slicer_lite
 from slicer_lite.device import choose_device
 from slicer_lite.encoder import Encoder
 from slicer_lite.lape.cache import data_hash, rows_hash, weights_hash, window_features
-from slicer_lite.lape.probe import Accuracy, counted, majority_of, quick_probe, window_probe
+from slicer_lite.lape.probe import MOST_SEED, Accuracy, counted, majority_of, quick_probe, window_probe
 from slicer_lite.lape.supervised import supervised
 from slicer_lite.lape.tasks import TASKS
+from slicer_lite.randomness import check_seed
 from slicer_lite.store import Clips
 from slicer_lite.weights import untrained_encoder
 
@@ -75,10 +76,9 @@ def run_task(
         round `runs`), and `about`: all that is needed to repeat it.
 
     Raises:
-        ValueError: the task has no train or no test split, or none of that name is there.
+        ValueError: the task has no train or no test split, or none of that name is there; seeds that are none.
     """
-    if not seeds:
-        raise ValueError("No seed is given: a probe needs at least one.")
+    check_seeds(seeds)
     begun, where = time.monotonic(), str(choose_device(device))
     clips = of_task(clips, task)
     rows = clips.rows[clips.rows["task"] == task]
@@ -145,6 +145,18 @@ def run_task(
             },
         },
     }
+
+
+def check_seeds(seeds: Sequence[int]) -> None:
+    """See that there are seeds, and that probes can take them.
+
+    Raises:
+        ValueError: says what is wrong.
+    """
+    if not seeds:
+        raise ValueError("No seed is given: a probe needs at least one.")
+    for seed in seeds:
+        check_seed(seed, MOST_SEED)
 
 
 def is_result_of(

@@ -69,10 +69,12 @@ class Clip:
 def plan(clips: int = 3200, seed: int = 0) -> list[Clip]:
     """What each of `clips` clips will be; nothing is rendered.
 
-    Raises ValueError below 200 clips, where some label would be missing from one half of its task.
+    Raises ValueError below 200 clips, where some label would be missing from one half of its task, and for negative
+    seeds.
     """
     if clips < FEWEST:
         raise ValueError(f"clips={clips}: at least {FEWEST} are needed to have every label in both halves.")
+    _check_seed(seed)
     rng = np.random.default_rng([seed, 0, 2])
     counts = {family: round(clips * share) for family, share in SHARES.items()}
     made: list[Clip] = []
@@ -137,6 +139,11 @@ def _plan_sounds(task: str, count: int) -> _Planned:
             yield recording, {task: label}, note, (Row(task, label, split, group),)
 
 
+def _check_seed(seed: int) -> None:
+    if seed < 0:
+        raise ValueError(f"seed = {seed}: it must be a whole number, 0 or more.")
+
+
 def _generators(clip: Clip, seed: int) -> tuple[Random, Random]:
     """`source` and `take` (see `synthesis`) of a clip, which depend on nothing but these numbers."""
     return np.random.default_rng([seed, clip.recording, 1]), np.random.default_rng([seed, clip.number])
@@ -177,11 +184,12 @@ def _make(family: str, labels: dict[str, str], note: int, source: Random, take: 
 def render(task: str, label: str | None = None, seed: int = 0) -> NDArray[np.float32]:
     """One clip to listen to: (samples,) float32 in [-1, 1] at 16 kHz, 1 to 2 s long.
 
-    Clips of one task with the same `seed` differ in their label only: the room, the noise and the level are
-    the same, and in the voice tasks so is whatever is not asked for. Without `label`, a random one.
+    The same arguments give the same clip. In the voice tasks clips with the same `seed` differ in what is asked for,
+    and share their other labels. Without `label`, a random one.
 
-    Raises ValueError for a task or label that is not in `TASKS`.
+    Raises ValueError for a task or label that is not in `TASKS`, and for negative seeds.
     """
+    _check_seed(seed)
     if task not in TASKS:
         raise ValueError(f"Unknown task {task!r}; the tasks are {', '.join(TASKS)}.")
     allowed = TASKS[task] + (tuple(voice.GUESTS) if task == "speaker" else ())
@@ -219,7 +227,7 @@ def make_sounds(
     is. A new folder appears only when it is complete.
 
     Raises FileExistsError when `folder` holds anything else, OSError when a file cannot be written, and ValueError
-    below 200 clips.
+    below 200 clips and for negative seeds.
     """
     folder = Path(folder).expanduser().resolve()
     identity = {"version": VERSION, "clips": clips, "seed": seed}
