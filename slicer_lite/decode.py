@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torchaudio.functional
 
 from slicer_lite.config import SAMPLE_RATE
 
@@ -29,8 +28,14 @@ def decode(path: Path, cut: tuple[float, float] | None = None) -> np.ndarray:
     Raises:
         ValueError: the file cannot be read, is empty, longer than allowed, shorter than the cut or not finite;
             says why.
+        ModuleNotFoundError: there is no soundfile, or it does not work.
     """
-    import soundfile  # here, so that training on clips that are decoded already needs no audio library
+    try:
+        import soundfile  # here, so that training on clips that are decoded already needs no audio library
+    except (ImportError, OSError) as error:  # OSError: without libsndfile
+        raise ModuleNotFoundError(
+            f"Reading sound files needs soundfile: pip install --force-reinstall soundfile ({error})."
+        ) from None
 
     if not path.is_file():
         raise ValueError("a folder, not a file" if path.is_dir() else "no such file")
@@ -74,6 +79,8 @@ def decode(path: Path, cut: tuple[float, float] | None = None) -> np.ndarray:
     if not np.isfinite(mono).all():
         raise ValueError("it holds samples that are not finite (NaN or infinity)")
     if rate != SAMPLE_RATE:
+        import torchaudio.functional  # here, so that `slicer-lite doctor` can say what is wrong with it
+
         # Exact for every usual rate. The filters of an odd one, such as 44,101 Hz, would take gigabytes.
         ratio = Fraction(rate, SAMPLE_RATE).limit_denominator(640)
         mono = torchaudio.functional.resample(

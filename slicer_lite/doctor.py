@@ -74,7 +74,17 @@ def _python() -> Finding:
 
 def _versions() -> Finding:
     names = ("torch", "torchaudio", "numpy", "scikit-learn", "soundfile")
+    missing = [name for name in names if not _installed(name)]
+    if missing:
+        return Finding(
+            "versions", "broken", f"missing {', '.join(missing)}", f"pip install {' '.join(missing)}"
+        )
     found = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
+    try:
+        import torchaudio.functional  # noqa: F401
+    except Exception as error:  # whatever a library that was built for another PyTorch says
+        remedy = "pip install --force-reinstall torch torchaudio, whose versions must fit each other"
+        return Finding("versions", "broken", f"{found}; torchaudio does not work ({error})", remedy)
     return Finding("versions", "fine", f"slicer-lite {slicer_lite.__version__}, {found}")
 
 
@@ -112,8 +122,12 @@ def _processors() -> Finding:
 
 
 def _audio() -> Finding:
-    import soundfile
-
+    try:
+        import soundfile
+    except (ImportError, OSError) as error:  # OSError: without libsndfile
+        return Finding(
+            "audio", "broken", f"soundfile does not work ({error})", "pip install --force-reinstall soundfile"
+        )
     there = soundfile.available_formats()
     missing = [suffixes for name, suffixes in _FORMATS.items() if name not in there]
     found = f"{' '.join(sorted(AUDIO_SUFFIXES))} (libsndfile {soundfile.__libsndfile_version__})"

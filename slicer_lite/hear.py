@@ -98,7 +98,7 @@ def get_timestamp_embeddings(audio: Tensor, model: HearModel) -> tuple[Tensor, T
 
 def _every_40_ms(audio: Tensor, model: HearModel, count: int) -> Tensor:
     lms = model.encoder.standardise(model.logmel(audio))  # (B, 1, 64, T)
-    pairs = (count + 1) // 2
+    pairs = count // 2 + 1  # the first reading has to reach beyond the last moment of the second
     # Zeros are the mean level. The second reading begins 40 ms early, so that its first embedding, which is
     # dropped, takes the effects of the left edge.
     missing = _SPAN * pairs + STEP - lms.shape[-1]

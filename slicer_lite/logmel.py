@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torchaudio.functional
 from torch import Tensor, nn
 
 from slicer_lite.config import F_MAX, F_MIN, FRAMES, HOP, N_FFT, N_MELS, SAMPLE_RATE
@@ -31,6 +30,8 @@ class LogMel(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        import torchaudio.functional  # here, so that `slicer-lite doctor` can say what is wrong with it
+
         bands = torchaudio.functional.melscale_fbanks(
             N_FFT // 2 + 1, F_MIN, F_MAX, N_MELS, SAMPLE_RATE, norm="slaney", mel_scale="slaney"
         )

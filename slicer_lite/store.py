@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 from slicer_lite.config import SAMPLE_RATE, WINDOW
 from slicer_lite.data import Table, cache_folder, read_table
 from slicer_lite.decode import decode
-from slicer_lite.files import naming
+from slicer_lite.files import naming, write_durably
 
 _FORMAT = 2  # part of the key: raise it when the files' meaning changes
 _AHEAD = 4  # files for each thread that may be decoded before they are written: bounds the memory
@@ -383,7 +383,7 @@ def _build(table: Table, folder: Path, strict: bool, progress: bool) -> None:
                 raise ValueError(
                     f"None of the {len(table)} files could be read. The first: {path}: {reason}."
                 )
-            (new / _SKIPPED).write_text(json.dumps(skipped))
+            write_durably(new / _SKIPPED, json.dumps(skipped).encode())
             _write_index(new, table, np.array(kept), np.array(lengths))
         new.chmod(0o755)  # mkdtemp's folders are their owner's alone
         try:
@@ -410,7 +410,7 @@ def _sweep(stores: Path) -> None:
 def _write_index(folder: Path, table: Table, kept: np.ndarray, lengths: np.ndarray) -> None:
     """Write all that is known of the clips kept of a table, such that a million of them are read in a moment."""
     names = [os.fsencode(table.paths[number]) for number in kept]
-    (folder / _PATHS).write_bytes(b"".join(names))
+    write_durably(folder / _PATHS, b"".join(names))
     rows = _rows(table, kept)
     texts = {**{name: rows[name] for name in _TEXTS}, "split of clip": table.split[kept]}
     index: dict[str, Any] = {"kept": kept, "lengths": lengths, "clip": rows["clip"]}
@@ -419,13 +419,14 @@ def _write_index(folder: Path, table: Table, kept: np.ndarray, lengths: np.ndarr
     for name, values in texts.items():
         codes, known = pd.factorize(np.asarray(values, dtype=object))
         index |= {f"{name} codes": codes.astype(np.int32), f"{name} values": known.astype(str)}
-    np.savez(folder / _INDEX, **index)
+    write_durably(folder / _INDEX, lambda file: np.savez(file, **index))
 
 
 def _open(folder: Path) -> tuple[Clips, np.ndarray]:
     """The clips of a store, and which of the table's they are."""
     try:
-        with np.load(folder / _INDEX, allow_pickle=False) as index:
+        # NumPy leaves a file that it has opened itself open if it is damaged.
+        with (folder / _INDEX).open("rb") as file, np.load(file, allow_pickle=False) as index:
             kept, lengths = index["kept"], index["lengths"]
             texts = {
                 name: index[f"{name} values"].astype(object)[index[f"{name} codes"]]
@@ -439,7 +440,7 @@ def _open(folder: Path) -> tuple[Clips, np.ndarray]:
         samples = np.memmap(folder / _WAVEFORMS, dtype="<i2", mode="r")
         if len(samples) != int(np.maximum(lengths, WINDOW).sum()):
             raise ValueError(f"it holds {len(samples):,} samples, not as many as its index says")
-    except (ValueError, OSError, KeyError, IndexError, BadZipFile) as error:
+    except (ValueError, OSError, EOFError, KeyError, IndexError, BadZipFile) as error:
         made_here = folder.parent == cache_folder() / "stores"
         remedy = (
             "delete that folder, and it will be made again" if made_here else "open what it was made from"

@@ -233,13 +233,14 @@ def test_an_interrupted_decoding_leaves_nothing_behind(tmp_path, monkeypatch):
     assert len(sl.load_clips(tmp_path / "data")) == 1
 
 
-def test_a_damaged_store_is_named(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("name", "left"), [("waveforms.i16", -100), ("index.npz", -100), ("index.npz", 0)])
+def test_a_damaged_store_is_named(tmp_path, monkeypatch, name, left):
     monkeypatch.setenv("SLICER_LITE_CACHE", str(tmp_path / "cache"))
     (tmp_path / "data").mkdir()
     soundfile.write(tmp_path / "data" / "a.wav", tone(), 16_000)
     sl.load_clips(tmp_path / "data")
-    (store,) = (tmp_path / "cache" / "stores").glob("*/waveforms.i16")
-    store.write_bytes(store.read_bytes()[:-100])
+    (file,) = (tmp_path / "cache" / "stores").glob(f"*/{name}")
+    file.write_bytes(file.read_bytes()[:left])
     with pytest.raises(ValueError, match="damaged.*delete that folder"):
         sl.load_clips(tmp_path / "data")
 

@@ -1,11 +1,15 @@
 """The doctor: one line each, and a remedy wherever something is missing."""
 
+import os
 import shutil
+import subprocess
+import sys
 from collections import namedtuple
 from importlib.metadata import PackageNotFoundError
 
 import pytest
 
+import slicer_lite as sl
 from slicer_lite import doctor
 from slicer_lite.cli import main
 
@@ -115,3 +119,38 @@ def test_a_browser_that_cannot_be_looked_for_is_noted(monkeypatch):
     monkeypatch.setattr("shutil.which", lambda name: None)
     monkeypatch.setattr("playwright.sync_api.sync_playwright", inside_jupyter)
     assert found("browser").state == "note"
+
+
+@pytest.mark.parametrize(
+    ("package", "error", "what", "remedy"),
+    [
+        ("torchaudio", "OSError('undefined symbol')", "versions", "--force-reinstall torch torchaudio"),
+        ("soundfile", "OSError('sndfile library not found')", "audio", "--force-reinstall soundfile"),
+    ],
+)
+def test_a_library_that_does_not_load_is_named_with_its_remedy(tmp_path, package, error, what, remedy):
+    (tmp_path / package).mkdir()
+    (tmp_path / package / "__init__.py").write_text(f"raise {error}")
+    done = subprocess.run(
+        [sys.executable, "-m", "slicer_lite", "doctor"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 1
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("BAD")]
+    assert line[6:].startswith(what)
+    assert remedy in line
+
+
+def test_a_library_that_is_missing_is_named(monkeypatch):
+    monkeypatch.setattr(doctor, "_installed", lambda name: name != "soundfile")
+    versions = found("versions")
+    assert (versions.state, versions.found, versions.remedy) == (
+        "broken", "missing soundfile", "pip install soundfile",
+    )  # fmt: skip
+
+
+def test_without_soundfile_the_remedy_is_named(monkeypatch, tmp_path):
+    (tmp_path / "a.wav").write_bytes(b"RIFF")
+    monkeypatch.setitem(sys.modules, "soundfile", None)
+    with pytest.raises(ModuleNotFoundError, match="pip install --force-reinstall soundfile"):
+        sl.load_clips(tmp_path, progress=False)

@@ -121,6 +121,16 @@ def test_every_other_stamp_is_a_plain_reading(model):
     assert stamps[0, :3].tolist() == [35, 75, 115]
 
 
+@pytest.mark.parametrize("samples", [17_199, 17_840, 32_000, 64_000])
+def test_the_last_stamps_hear_the_end_of_the_clip(model, samples):
+    noise = white_noise(1, 4.0)[:, :samples]
+    quieter = noise.clone()
+    quieter[:, -128:] *= 0.01  # the last 8 ms
+    there, _ = hear.get_timestamp_embeddings(noise, model)
+    here, _ = hear.get_timestamp_embeddings(quieter, model)
+    assert (here - there).norm(dim=2)[0, -3:].min() > 1e-6
+
+
 def test_a_burst_is_found_where_it_is(model):
     audio = torch.zeros(1, 32_000)
     audio[:, 16_000:16_160] = white_noise(1, 0.01)  # 10 ms in the middle, at 1,005 ms

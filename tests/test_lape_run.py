@@ -1,7 +1,10 @@
 """From waveforms to a table: features on disk, the lape protocol, baselines, results and their report."""
 
+import errno
 import json
+import os
 import shutil
+import time
 
 import miniatures
 import numpy as np
@@ -241,12 +244,27 @@ def test_features_that_were_cut_short_leave_nothing(clips, encoder, monkeypatch,
 
     def half(*arguments, **options):
         yield next(whole(*arguments, **options))
-        raise OSError("No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(cache, "over_windows", half)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(
+        OSError, match=r"No space left .* while writing: .*\.npy \(SLICER_LITE_CACHE moves it\)"
+    ):
         window_features(encoder, clips)
     assert not list((tmp_path / "features").iterdir())
+
+
+def test_what_a_kill_left_half_written_among_the_features_goes_after_a_week(
+    clips, encoder, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("SLICER_LITE_CACHE", str(tmp_path))
+    (tmp_path / "features").mkdir()
+    old, new = (tmp_path / "features" / f".{name}.npy.0.unfinished" for name in ("old", "new"))
+    for path, days in ((old, 8), (new, 6)):
+        path.write_bytes(b"half")
+        os.utime(path, 2 * (time.time() - days * 24 * 3600,))
+    window_features(encoder, clips)
+    assert new.exists() and not old.exists()
 
 
 @pytest.mark.parametrize(

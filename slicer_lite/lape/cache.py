@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from slicer_lite.data import cache_folder
 from slicer_lite.device import choose_device
 from slicer_lite.embed import BATCH, embedding_by, mel_statistics_of, over_windows, windows_of
 from slicer_lite.encoder import Encoder
-from slicer_lite.files import naming
+from slicer_lite.files import UNFINISHED, naming, write_durably
 from slicer_lite.store import Clips
 
 _FORMAT = 1  # part of the key: raise it when the files' meaning changes
@@ -111,21 +112,26 @@ def _compute(
     """Write `(count, D)` features to a temporary name, then give the file its own."""
     with naming(f"{path.parent} (SLICER_LITE_CACHE moves it)"):
         path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path.parent)
     where = choose_device(device if encoder is not None else "cpu")
     feature = mel_statistics_of if encoder is None else embedding_by(encoder.to(where))
-    handle, temporary = tempfile.mkstemp(suffix=".unfinished", dir=path.parent)
-    try:
-        # Written, not mapped: on a full disk a write fails with an error, a mapped page with a crash.
-        with os.fdopen(handle, "wb") as file:
-            for _, values in over_windows(feature, clips, where, progress=progress):
-                if not file.tell():
-                    shape = (count, values.shape[1])
-                    about = {"descr": "<f4", "fortran_order": False, "shape": shape}
-                    write_array_header_2_0(file, about)
-                file.write(values.astype("<f4").tobytes())
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)  # mkstemp's files are their owner's alone
-        Path(temporary).replace(path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+
+    # Written, not mapped: on a full disk a write fails with an error, a mapped page with a crash.
+    def write(file: BinaryIO) -> None:
+        for _, values in over_windows(feature, clips, where, progress=progress):
+            if not file.tell():
+                shape = (count, values.shape[1])
+                about = {"descr": "<f4", "fortran_order": False, "shape": shape}
+                write_array_header_2_0(file, about)
+            file.write(values.astype("<f4").tobytes())
+
+    with naming(f"{path} (SLICER_LITE_CACHE moves it)"):
+        write_durably(path, write)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what processes that were killed have left half-written: what nothing was added to for a week."""
+    for left in folder.glob(f"*{UNFINISHED}"):
+        with suppress(OSError):  # another process may be sweeping, too
+            if time.time() - left.stat().st_mtime > 7 * 24 * 3600:
+                left.unlink()
