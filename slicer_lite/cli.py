@@ -26,7 +26,7 @@ from slicer_lite.run_folder import read_metrics
 from slicer_lite.sounds import make_sounds
 from slicer_lite.store import load_clips
 from slicer_lite.train import SETTLED, pretrain
-from slicer_lite.weights import load, save_weights
+from slicer_lite.weights import LAPE_SUFFIXES, load, save_weights
 
 
 @dataclass(frozen=True)
@@ -174,8 +174,8 @@ class Export:
     """Write a trained encoder for use elsewhere; the name of the file says how."""
 
     weights: Path
-    """A run folder, a .safetensors file, the name of weights that come with the package, or a .ckpt file under
-    LAPE's names."""
+    """A run folder, a .safetensors file, the name of weights that come with the package, or a .ckpt, .pth or .pt
+    file under LAPE's names."""
     out: Path
     """A name ending in .onnx (ONNX), .pt2 (torch.export), .ckpt (a checkpoint under LAPE's names) or
     .safetensors (ours)."""
@@ -193,7 +193,9 @@ class Export:
                 f"--out {self.out}: its name must end in {' or '.join(EXPORTS)}, and --int8 goes with .onnx only."
             )
         out = _new_file(self.out, kind)
-        pretrained = load_checkpoint(self.weights) if self.weights.suffix == ".ckpt" else load(self.weights)
+        pretrained = (
+            load_checkpoint(self.weights) if self.weights.suffix in LAPE_SUFFIXES else load(self.weights)
+        )
         if kind == ".onnx":
             export.save_onnx(pretrained.encoder, out, self.int8)
         elif kind == ".pt2":

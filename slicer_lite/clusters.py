@@ -23,13 +23,14 @@ def soft_assignments(pretrained: Pretrained, embeddings: np.ndarray) -> np.ndarr
     """How much each clip belongs to each cluster: `(N, dim)` embeddings -> `(N, M)`, rows sum to 1.
 
     Raises:
-        ValueError: the weights were trained by a method without clusters.
+        ValueError: the weights were trained by a method without clusters, or the embeddings are not of their size.
     """
     network = pretrained.network
     if not isinstance(network, Network):
         raise ValueError(f"These weights have no clusters: their method is {pretrained.config.method}.")
-    weights = next(network.parameters())
-    return network.assign(torch.from_numpy(embeddings).to(weights.device)).cpu().numpy()
+    if embeddings.ndim != 2 or embeddings.shape[1] != pretrained.encoder.dim:
+        raise ValueError(f"Embeddings must be (N, {pretrained.encoder.dim}), got {embeddings.shape}.")
+    return network.assign(torch.from_numpy(embeddings).to(next(network.parameters()))).cpu().numpy()
 
 
 def usage(assignment: np.ndarray) -> np.ndarray:
@@ -81,7 +82,14 @@ def nearest(queries: np.ndarray, embeddings: np.ndarray, count: int = 1) -> tupl
     """The embeddings most like each query: `(Q, D)`, `(N, D)` -> `(Q, count)` places and their cosines.
 
     The most alike come first.
+
+    Raises:
+        ValueError: more are wanted than there are.
     """
+    if not 1 <= count <= len(embeddings):
+        raise ValueError(
+            f"count = {count}: it must be from 1 to the number of embeddings, {len(embeddings)}."
+        )
     index = NearestNeighbors(n_neighbors=count, metric="cosine").fit(embeddings)
     distances, places = index.kneighbors(queries)
     return places, 1 - distances

@@ -11,6 +11,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 # The input is not a knob: an encoder only understands the spectrograms that it was trained on.
 SAMPLE_RATE = 16_000  # Hz [R]
 WINDOW = 15_200  # samples, 0.95 s: what the encoder sees at once [R]
@@ -76,6 +78,9 @@ class Config:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
+            if isinstance(value, np.generic):  # such as a seed of np.arange
+                value = value.item()
+                object.__setattr__(self, field.name, value)
             allowed = _ALLOWED.get(field.name)
             if allowed is None:
                 continue

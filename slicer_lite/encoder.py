@@ -80,21 +80,29 @@ class Encoder(nn.Module):
                 beside others, which are ignored.
 
         Raises:
-            ValueError: no AudioNTT encoder, or more than one, is among the keys.
+            ValueError: no AudioNTT encoder, or more than one, is among the keys, or shapes are not those of one.
         """
         convolutions, state = _audiontt_part(state)
         renamed = {}
         for name, value in state.items():
             for number, old in enumerate(convolutions):
                 name = name.replace(f"{old}.", f"features.{number}.")
-            if not name.endswith("num_batches_tracked"):
-                renamed[name] = value.detach().clone().float()
+            counter = name.endswith("num_batches_tracked")
+            renamed[name] = value.detach().clone() if counter else value.detach().clone().float()
         lacking = {"features.0.0.weight", "fc.0.weight"} - set(renamed)
         if lacking:
             raise ValueError(f"Not an AudioNTT encoder: missing {sorted(lacking)}.")
-        channels, rows = renamed["features.0.0.weight"].shape[0], renamed["fc.0.weight"].shape
-        encoder = cls(n_mels=8 * rows[1] // channels, channels=channels, dim=rows[0])
-        missing, unexpected = encoder.load_state_dict(renamed, strict=False)
+        first, hidden = renamed["features.0.0.weight"], renamed["fc.0.weight"]
+        if first.ndim != 4 or hidden.ndim != 2 or 0 in (*first.shape, *hidden.shape):
+            raise ValueError(
+                f"Not an AudioNTT encoder: its first convolution has the shape {tuple(first.shape)}, its first "
+                f"linear layer {tuple(hidden.shape)}."
+            )
+        encoder = cls(n_mels=8 * hidden.shape[1] // len(first), channels=len(first), dim=len(hidden))
+        try:
+            missing, unexpected = encoder.load_state_dict(renamed, strict=False)
+        except RuntimeError as error:
+            raise ValueError(f"Not an AudioNTT encoder: {error}") from None
         missing = [
             key
             for key in missing

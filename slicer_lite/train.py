@@ -157,7 +157,7 @@ class Training:
             self.optimizer = self._optimizer()
         else:
             self.step, state, about = found
-            if distributed.rank() == 0:
+            if distributed.rank() == 0 and self.step < config.steps:
                 run_folder.warn_of_changes(run, about.get("made_with", {}), run_folder.made_with(device))
             views = without_prefix("views", state)
             self.views = TwoViews(

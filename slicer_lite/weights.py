@@ -20,6 +20,7 @@ from slicer_lite.slicer import SLICER
 
 METHODS: dict[str, type[MoCo]] = {"slicer": SLICER, "delores_m": DeLoResM, "moco": MoCo}  # of config.method
 SUFFIX = ".safetensors"
+LAPE_SUFFIXES = (".ckpt", ".pth", ".pt")  # files of the released toolkit and of BYOL-A
 WEIGHTS = f"weights{SUFFIX}"  # the name inside a run folder
 SHIPPED = Path(__file__).parent / "pretrained"  # weights that come with the package, and a card for each
 _ABOUT = "slicer-lite"  # the entry of the file's description
@@ -92,7 +93,13 @@ def load(source: str | Path) -> Pretrained:
         ValueError,
         TypeError,
     ) as error:  # the latter two: no description in JSON
-        raise ValueError(f"{path} is not a readable safetensors file: {error}.") from None
+        hint = ""
+        if path.suffix in LAPE_SUFFIXES:
+            hint = (
+                " Checkpoints of LAPE and BYOL-A are taken by `slicer-lite lape run`; `slicer-lite export --weights "
+                f"{path.name} --out NAME.safetensors` makes ours of a SLICER checkpoint."
+            )
+        raise ValueError(f"{path} is not a readable safetensors file: {error}.{hint}") from None
     if about.get("format") != _FORMAT:
         raise ValueError(
             f"{path} holds no slicer-lite weights (format {about.get('format')!r}, expected {_FORMAT!r}). "

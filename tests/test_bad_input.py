@@ -433,6 +433,12 @@ def test_settings_that_cannot_work_are_refused_at_once(case):
         sl.preset("tiny", **changes)
 
 
+def test_numbers_of_numpy_are_numbers():
+    config = sl.preset("tiny", seed=np.arange(4)[3], learning_rate=np.float32(0.5), symmetric=np.bool_(False))
+    assert config == sl.preset("tiny", seed=3, learning_rate=0.5, symmetric=False)
+    assert json.dumps(config.to_dict())
+
+
 def test_unknown_preset_lists_the_known():
     with pytest.raises(ValueError, match="'huge'. The presets are: tiny, small, paper"):
         sl.preset("huge")

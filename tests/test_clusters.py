@@ -103,3 +103,21 @@ def test_nearest_are_ordered_by_cosine():
     places, cosines = clusters.nearest(np.array([[3, 0], [0, 1]], dtype=np.float32), embeddings, 3)
     assert places.tolist() == [[0, 1, 2], [2, 1, 0]]
     np.testing.assert_allclose(cosines, [[1, 0.5**0.5, 0], [1, 0.5**0.5, 0]], atol=1e-6)
+
+
+def test_embeddings_of_any_precision_and_of_no_other_size_have_clusters():
+    config = sl.preset("tiny", channels=4, dim=8, clusters=3)
+    model = Pretrained(Network(config).eval().requires_grad_(False), None, config, 0)
+    embeddings = np.random.default_rng(0).random((5, 8))
+    found = clusters.soft_assignments(model, embeddings)
+    np.testing.assert_array_equal(found, clusters.soft_assignments(model, embeddings.astype(np.float32)))
+    with pytest.raises(ValueError, match=r"must be \(N, 8\), got \(5, 7\)"):
+        clusters.soft_assignments(model, embeddings[:, :7])
+
+
+@pytest.mark.parametrize("count", [0, 6])
+def test_as_many_neighbours_as_there_are(count):
+    with pytest.raises(
+        ValueError, match=f"count = {count}: it must be from 1 to the number of embeddings, 5"
+    ):
+        clusters.nearest(np.ones((1, 3)), np.ones((5, 3)), count)

@@ -129,6 +129,7 @@ def test_exporting_leaves_the_encoder_as_it_was(pretrained):
 def test_the_command_comes_and_goes(pretrained, tmp_path, capsys):
     """weights -> LAPE's names -> weights: the same bytes."""
     here, there, back = (tmp_path / name for name in ("a.safetensors", "b.ckpt", "c.safetensors"))
+    pretrained.encoder.features[0][1].num_batches_tracked.fill_(2000)  # as training leaves it
     save_weights(here, pretrained.network, pretrained.centroids, pretrained.config, pretrained.step)
     main(["export", "--weights", str(here), "--out", str(there)])
     main(["export", "--weights", str(there), "--out", str(back)])
@@ -160,3 +161,12 @@ def test_the_command_writes_onnx_or_names_the_remedy(pretrained, tmp_path, capsy
         main(["export", "--weights", str(tmp_path / "m.ckpt"), "--out", str(tmp_path / "m.onnx")])
     assert "pip install 'slicer-lite[export]'" in capsys.readouterr().err
     assert not (tmp_path / "m.onnx").exists()
+
+
+def test_files_of_lape_are_told_apart_from_ours(pretrained, tmp_path, capsys):
+    save_checkpoint(pretrained, tmp_path / "m.pt")
+    with pytest.raises(SystemExit):
+        main(["embed", "--weights", str(tmp_path / "m.pt"), "--data", "sounds", "--out", str(tmp_path / "e")])
+    assert "slicer-lite export --weights m.pt --out NAME.safetensors" in capsys.readouterr().err
+    main(["export", "--weights", str(tmp_path / "m.pt"), "--out", str(tmp_path / "m.safetensors")])
+    assert sl.load(tmp_path / "m.safetensors").step == pretrained.step

@@ -7,11 +7,12 @@ import pandas as pd
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 from sklearn.linear_model import LogisticRegression
 
 import slicer_lite as sl
 from slicer_lite import lape
-from slicer_lite.lape.probe import counted, split_folds
+from slicer_lite.lape.probe import counted, split_folds, wilson
 from slicer_lite.lape.report import MAJORITY, MEL, TRAINED, UNTRAINED, as_text
 
 
@@ -127,6 +128,18 @@ def test_wilson_interval():
     assert str(half) == "50.0 % (40.4 to 59.6)"
 
 
+@given(st.integers(1, 2000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_the_interval_of_whole_counts_is_scipys(counts):
+    correct, clips = counts
+    theirs = binomtest(correct, clips).proportion_ci(0.95, method="wilson")
+    assert wilson(correct / clips, clips) == pytest.approx((theirs.low, theirs.high), abs=1e-9)
+
+
+def test_the_interval_of_a_mean_of_counts_lies_between_theirs():
+    assert wilson(0, 1)[1] < wilson(0.5, 1)[1] < wilson(1, 1)[1]
+    assert wilson(0.5, 1)[0] == pytest.approx(1 - wilson(0.5, 1)[1])
+
+
 def test_majority():
     result = lape.majority(["a", "b", "b"], ["b", "a", "a", "b", "b"])
     assert (result.correct, result.clips) == (3, 5)
@@ -211,6 +224,15 @@ def test_results_as_text(results):
     assert [line.split()[0] for line in lines[1:]] == ["pitch", "average"]
     assert len({len(line) for line in lines}) == 1
     assert "50.0 (28.0 to 72.0)" in lines[1]
+
+
+def test_an_encoder_of_another_method_is_called_by_its_name(tones, tmp_path):
+    config = sl.preset("tiny", method="moco", channels=4, dim=16, queue=64, mix_memory=32, batch_size=8)
+    model = sl.pretrain(config, tones, tmp_path / "run", steps=1, progress=False)
+    clips = sl.load_clips(tones, progress=False)
+    assert list(lape.evaluate(model, clips)["average"]) == ["moco", UNTRAINED, MEL, MAJORITY]
+    with pytest.raises(ValueError, match=r"seed = -1: it must be a whole number from 0 to below 2\*\*32"):
+        lape.evaluate(model, clips, seed=-1)
 
 
 def test_nothing_to_probe_is_said(tones, results):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import slicer_lite as sl
-from slicer_lite.lape import from_lape, load_checkpoint, save_checkpoint, to_lape
+from slicer_lite.lape import from_lape, load_audiontt, load_checkpoint, save_checkpoint, to_lape
 from slicer_lite.slicer import Network
 from slicer_lite.weights import Pretrained
 
@@ -33,6 +33,7 @@ def pretrained():
     for block in network.encoder.features:
         block[1].running_mean.uniform_(-1, 1)
         block[1].running_var.uniform_(0.5, 2)
+        block[1].num_batches_tracked.fill_(2000)
     return Pretrained(network, torch.randn(4, 64), config, 7)
 
 
@@ -137,9 +138,30 @@ def test_other_checkpoints_are_refused(pretrained, tmp_path):
     other = Pretrained(pretrained.network, None, pretrained.config.replace(method="moco"), 1)
     with pytest.raises(ValueError, match="method = 'moco'"):
         to_lape(other)
-    state["encoder_q.instance_projector.weight"] = torch.zeros(12, 5)
+    heads = state | {"encoder_q.instance_projector.weight": torch.zeros(12, 5)}
     with pytest.raises(ValueError, match="do not fit the encoder"):
-        from_lape(state)
+        from_lape(heads)
+    for name, shape in (("fc.3.weight", (5, 5)), ("features_1.0.weight", (8,)), ("fc.0.weight", (0, 64))):
+        with pytest.raises(ValueError, match="Not an AudioNTT encoder: "):
+            from_lape(state | {f"encoder_q.encoder.{name}": torch.zeros(shape)})
+    with pytest.raises(ValueError, match=r"deviation = 0\.0: both must be finite"):
+        from_lape(state, -6.5, 0.0)
+    with pytest.raises(FileNotFoundError, match="is a folder"):
+        load_checkpoint(tmp_path)
+
+
+def test_what_stands_beside_the_weights_has_to_fit_them(pretrained, tmp_path):
+    path = tmp_path / "slicer.ckpt"
+    save_checkpoint(pretrained, path)
+    content = torch.load(path, weights_only=True)
+    content["slicer-lite"]["config"]["dim"] = 999
+    torch.save(content, path)
+    with pytest.raises(ValueError, match=r"slicer\.ckpt: dim = 999 in its settings, and 32 in its weights"):
+        load_checkpoint(path)
+    content["slicer-lite"]["mean"] = "loud"
+    torch.save(content, path)
+    with pytest.raises(ValueError, match=r"slicer\.ckpt: "):
+        load_audiontt(path)
 
 
 def test_a_head_that_lape_does_not_have_is_refused(minute):

@@ -80,6 +80,14 @@ def test_a_validation_split_chooses_the_strength_whatever_the_number_of_labels(c
     assert found["accuracy"].iloc[-1] == quick_probe(x, split.rows[split.rows["task"] == task]).accuracy
 
 
+def test_a_task_that_is_not_there_and_no_labels_are_refused(clips):
+    x = {"x": np.zeros((len(clips), 3))}
+    with pytest.raises(ValueError, match="There is no task 'pich': the tasks are pitch"):
+        lape.label_curve(x, clips, tasks=["pich"])
+    with pytest.raises(ValueError, match=r"labels = \(0, 2\): at least 1"):
+        lape.label_curve(x, clips, labels=(0, 2))
+
+
 def test_the_figure_shows_each_seed_the_means_and_the_baselines():
     results = {
         "curve": [

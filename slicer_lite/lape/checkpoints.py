@@ -7,6 +7,7 @@ LAPE trains with PyTorch Lightning: a file of `torch.save` whose entry `state_di
 from __future__ import annotations
 
 import io
+import math
 import pickle
 import warnings
 from collections.abc import Mapping
@@ -64,8 +65,8 @@ def from_lape(state: Mapping[str, Tensor], mean: float = 0.0, deviation: float =
             unstandardised log-mels, as LAPE's own downstream script does [R].
 
     Raises:
-        ValueError: names or shapes are not those of SLICER in LAPE. For an encoder alone, as BYOL-A and DeLoRes
-            leave it, see `Encoder.from_audiontt`.
+        ValueError: names or shapes are not those of SLICER in LAPE, or the statistics cannot be. For an encoder alone,
+            as BYOL-A and DeLoRes leave it, see `Encoder.from_audiontt`.
     """
     student = {k.removeprefix(_STUDENT): v for k, v in state.items() if k.startswith(_STUDENT)}
     heads: dict[str, Tensor] = {}
@@ -92,8 +93,7 @@ def _assembled(
         channels=encoder.channels, dim=encoder.dim,
         projection_dim=len(heads["instance_head.weight"]), clusters=len(heads["cluster_head.2.weight"]),
     )  # fmt: skip
-    encoder.mean.fill_(mean)
-    encoder.deviation.fill_(deviation)
+    _give_statistics(encoder, mean, deviation)
     network = Network(config)
     whole = heads | {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
     try:
@@ -101,6 +101,15 @@ def _assembled(
     except RuntimeError as error:
         raise ValueError(f"The heads do not fit the encoder: {error}") from None
     return Pretrained(network.eval().requires_grad_(False), None, config, 0)
+
+
+def _give_statistics(encoder: Encoder, mean: float, deviation: float) -> None:
+    if not (math.isfinite(mean) and 0 < deviation < math.inf):
+        raise ValueError(
+            f"mean = {mean}, deviation = {deviation}: both must be finite, and the deviation above 0."
+        )
+    encoder.mean.fill_(mean)
+    encoder.deviation.fill_(deviation)
 
 
 def save_checkpoint(pretrained: Pretrained, path: str | Path) -> None:
@@ -145,7 +154,12 @@ def load_checkpoint(
             ours.get("deviation", 1.0) if deviation is None else deviation,
         )
         if ours:
-            found.config = Config().replace(**ours["config"])
+            config = Config().replace(**ours["config"])
+            for name in ("channels", "dim", "projection_dim", "clusters"):
+                here, there = getattr(found.config, name), getattr(config, name)
+                if here != there:
+                    raise ValueError(f"{name} = {there} in its settings, and {here} in its weights.")
+            found.config = config
             found.step, found.centroids = int(ours["step"]), ours["centroids"]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: {error}") from None
@@ -168,12 +182,11 @@ def load_audiontt(path: str | Path) -> Encoder:
     student = {name: value for name, value in state.items() if name.startswith(_STUDENT)}
     try:
         encoder = Encoder.from_audiontt(student or state)
-    except ValueError as error:
+        _give_statistics(encoder, ours.get("mean", 0.0), ours.get("deviation", 1.0))
+    except (ValueError, TypeError) as error:  # TypeError: statistics that are no numbers
         raise ValueError(f"{path}: {error}") from None
     if encoder.n_mels != N_MELS:
         raise ValueError(f"{path} holds an encoder of {encoder.n_mels} mel bands; here there are {N_MELS}.")
-    encoder.mean.fill_(ours.get("mean", 0.0))
-    encoder.deviation.fill_(ours.get("deviation", 1.0))
     return encoder.eval().requires_grad_(False)
 
 
@@ -181,7 +194,8 @@ def _read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors of a checkpoint's state dict, and what `save_checkpoint` has put beside it, if it has."""
     path = Path(path).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist: give a checkpoint file.")
+        wrong = "is a folder" if path.is_dir() else "does not exist"
+        raise FileNotFoundError(f"{path} {wrong}: give a checkpoint file.")
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Detected pickle protocol")  # said better below

@@ -18,7 +18,7 @@ from slicer_lite.lape.report import write_report
 from slicer_lite.lape.run import Baseline, Protocol, check_seeds, is_result_of, of_task, run_task
 from slicer_lite.lape.tasks import TASKS, Task, find_tasks
 from slicer_lite.store import Clips, load_clips
-from slicer_lite.weights import load
+from slicer_lite.weights import LAPE_SUFFIXES, load
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class RunTasks:
             )
         check_seeds(self.seeds)
         seeds, baselines = tuple(dict.fromkeys(self.seeds)), tuple(dict.fromkeys(self.baselines))
-        external = self.weights.suffix in (".pth", ".pt", ".ckpt")
+        external = self.weights.suffix in LAPE_SUFFIXES
         pretrained = None if external else load(self.weights)
         encoder = load_audiontt(self.weights) if pretrained is None else pretrained.encoder
         about: dict[str, Any] = {"name": self.weights.name}

@@ -77,10 +77,17 @@ def label_curve(
         used, a class), `draw` and `accuracy` (0 to 1).
 
     Raises:
-        ValueError: features that are not of these clips; no task to probe.
+        ValueError: features that are not of these clips; no task to probe, or none of a name; less than one label.
     """
     for name, x in features.items():
         check_features(x, clips, name)
+    unknown = sorted(set(tasks or ()) - set(clips.tasks))
+    if unknown:
+        raise ValueError(
+            f"There is no task {unknown[0]!r}: the tasks are {', '.join(clips.tasks) or 'none'}."
+        )
+    if any(count < 1 for count in labels):
+        raise ValueError(f"labels = {tuple(labels)}: at least 1 of each class must be asked for.")
     found = []
     for task in tasks or probed_tasks(clips):
         rows = clips.rows[clips.rows["task"] == task]

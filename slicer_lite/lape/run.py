@@ -19,7 +19,7 @@ import slicer_lite
 from slicer_lite.device import choose_device
 from slicer_lite.encoder import Encoder
 from slicer_lite.lape.cache import data_hash, rows_hash, weights_hash, window_features
-from slicer_lite.lape.probe import MOST_SEED, Accuracy, counted, majority_of, quick_probe, window_probe
+from slicer_lite.lape.probe import MOST_SEED, Accuracy, majority_of, quick_probe, wilson, window_probe
 from slicer_lite.lape.supervised import supervised
 from slicer_lite.lape.tasks import TASKS
 from slicer_lite.randomness import check_seed
@@ -206,11 +206,11 @@ def _together(runs: dict[int, list[Accuracy]]) -> dict[str, Any]:
     """The mean over seeds and rounds, and the interval of as many clips as one seed tests."""
     clips = sum(part.clips for part in next(iter(runs.values())))
     mean = float(np.mean([part.accuracy for parts in runs.values() for part in parts]))
-    interval = counted(round(mean * clips), clips)
+    low, high = wilson(mean, clips)
     return {
         "accuracy": mean,
-        "low": interval.low,
-        "high": interval.high,
+        "low": low,
+        "high": high,
         "clips": clips,
         "runs": {str(seed): [asdict(part) for part in parts] for seed, parts in runs.items()},
     }
