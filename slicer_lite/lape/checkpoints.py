@@ -65,8 +65,8 @@ def from_lape(state: Mapping[str, Tensor], mean: float = 0.0, deviation: float =
             unstandardised log-mels, as LAPE's own downstream script does [R].
 
     Raises:
-        ValueError: names or shapes are not those of SLICER in LAPE, or the statistics cannot be. For an encoder alone,
-            as BYOL-A and DeLoRes leave it, see `Encoder.from_audiontt`.
+        ValueError: names or shapes are not those of SLICER in LAPE, or the statistics cannot be. For an encoder
+            alone, as BYOL-A and DeLoRes leave it, see `Encoder.from_audiontt`.
     """
     student = {k.removeprefix(_STUDENT): v for k, v in state.items() if k.startswith(_STUDENT)}
     heads: dict[str, Tensor] = {}
