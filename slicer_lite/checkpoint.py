@@ -20,7 +20,7 @@ from slicer_lite.files import UNFINISHED, write_durably
 KEPT = 2  # checkpoints
 _DAMAGED = "damaged-"
 _NAME = re.compile(r"step-(\d{8})-([0-9a-f]{64})\.safetensors")
-_ABOUT = "slicer_lite"  # the key in the file's metadata
+_ABOUT = "slicer-lite"  # the entry of the file's description, as in weights
 
 
 class Checkpoint(NamedTuple):
