@@ -126,27 +126,28 @@ class HubModel(
         """As the hub's, which replaces any config.json and keeps any card: those that are not its own are refused.
 
         Raises:
-            FileExistsError: the folder is a run's, or README.md is not the card that would be written.
+            FileExistsError: the folder holds a run or another model, or README.md is not the card that would be
+                written.
         """
         folder = Path(save_directory).expanduser()
-        if (folder / WEIGHTS).exists() or (
-            (folder / "config.json").exists() and not (folder / MODEL).exists()
-        ):
+        taken = any((folder / name).exists() for name in (WEIGHTS, MODEL, "config.json"))
+        if taken and not _is_ours(folder / MODEL):
             raise FileExistsError(f"{folder} holds a run, or another model: give a folder of its own.")
         about = dict(arguments.pop("model_card_kwargs", None) or {})
-        if arguments.get("push_to_hub"):
-            about.setdefault("repo_id", arguments.get("repo_id") or folder.name)
+        elsewhere = {**_whole(arguments.get("repo_id") if arguments.get("push_to_hub") else None), **about}
         card = folder / "README.md"
-        if card.exists() and card.read_text(encoding="utf-8") != str(self.generate_model_card(**about)):
+        if card.exists() and card.read_text(encoding="utf-8") not in (
+            str(self.generate_model_card(**some)) for some in (about, elsewhere)
+        ):
             raise FileExistsError(
                 f"{card} is not the card that would be written, but of other weights, with other words, or by hand: "
                 "move or remove it, or give another folder."
             )
-        return super().save_pretrained(folder, model_card_kwargs=about, **arguments)
+        return super().save_pretrained(folder, model_card_kwargs=elsewhere, **arguments)
 
     def push_to_hub(self, repo_id: str, **arguments: Any) -> str:
-        """As the hub's, and the card says how to get the model from there."""
-        about = {"repo_id": repo_id, **(arguments.pop("model_card_kwargs", None) or {})}
+        """As the hub's; the card says how to get the model from there, if `repo_id` names the account, too."""
+        about = {**_whole(repo_id), **(arguments.pop("model_card_kwargs", None) or {})}
         return super().push_to_hub(repo_id, model_card_kwargs=about, **arguments)
 
     @classmethod
@@ -183,3 +184,16 @@ class HubModel(
                 )
             )  # fmt: skip
         return cls.of(load(path))
+
+
+def _whole(repo_id: str | None) -> dict[str, str]:
+    """For the card: a name by which everybody finds the model, which has the account's before it."""
+    return {"repo_id": repo_id} if repo_id and "/" in repo_id else {}
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        load(path)
+    except (FileNotFoundError, ValueError):
+        return False
+    return True

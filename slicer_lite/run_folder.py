@@ -17,6 +17,7 @@ import torch
 import slicer_lite
 from slicer_lite import distributed
 from slicer_lite.config import Config
+from slicer_lite.device import trains_in_bf16
 from slicer_lite.files import UNFINISHED, naming, write_durably, write_json
 from slicer_lite.store import Clips
 
@@ -69,10 +70,13 @@ def locked(run: Path) -> Iterator[None]:
         yield
 
 
-def claim(run: Path, config: Config, clips: Clips, device: torch.device) -> None:
+def claim(run: Path, config: Config, clips: Clips, means: Mapping[str, str | int]) -> None:
     """Make the folder this run's by writing `config.json`, or see that it is.
 
     A folder in which nothing has been trained yet takes other settings and clips: those before did not work.
+
+    Args:
+        means: of `made_with`, to be noted.
 
     Raises:
         ValueError: the folder holds other things, or a run with other settings or clips; or another machine's
@@ -99,10 +103,10 @@ def claim(run: Path, config: Config, clips: Clips, device: torch.device) -> None
             f"{run}: the first process's run is not there. On several machines the run's folder must lie on a disk "
             "that all machines share."
         )
-    write_json(path, {**mine, "begun_with": made_with(device)})
+    write_json(path, {**mine, "begun_with": means})
 
 
-def made_with(device: torch.device) -> dict[str, str | int]:
+def made_with(config: Config, device: torch.device, compile: bool = False) -> dict[str, str | int]:
     """What the last digits of a run's numbers hang on, beside its settings and clips."""
     name = {
         "cpu": lambda: f"CPU with {torch.backends.cpu.get_cpu_capability()}",
@@ -113,6 +117,8 @@ def made_with(device: torch.device) -> dict[str, str | int]:
         "slicer-lite": slicer_lite.__version__,
         "PyTorch": torch.__version__,
         "device": name[device.type](),
+        "precision": "bf16" if trains_in_bf16(config, device) else "fp32",
+        "compiled": compile,
         "threads": torch.get_num_threads(),
         "processes": distributed.size(),
     }

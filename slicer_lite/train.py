@@ -114,7 +114,7 @@ def pretrain(
         asked = stop or threading.Event()
         with run_folder.locked(run), _interrupts() as interrupted:
             with distributed.first_alone():
-                run_folder.claim(run, config, chosen, where)
+                run_folder.claim(run, config, chosen, run_folder.made_with(config, where, compile))
                 if (finished := _finished(run)) is not None:
                     return finished
                 training = Training(config, chosen, run, where, compile)
@@ -142,6 +142,7 @@ class Training:
 
     def __init__(self, config: Config, clips: Clips, run: Path, device: torch.device, compile: bool = False):
         self.config, self.clips, self.run_dir, self.device = config, clips, run, device
+        self.made_with = run_folder.made_with(config, device, compile)
         with seeded(generator(config.seed, 0, "weights").initial_seed()):
             self.model = METHODS[config.method](config).to(device)
         # Sound that takes little of a GPU's memory stays there: cutting windows then costs no time of the CPU's.
@@ -158,7 +159,7 @@ class Training:
         else:
             self.step, state, about = found
             if distributed.rank() == 0 and self.step < config.steps:
-                run_folder.warn_of_changes(run, about.get("made_with", {}), run_folder.made_with(device))
+                run_folder.warn_of_changes(run, about.get("made_with", {}), self.made_with)
             views = without_prefix("views", state)
             self.views = TwoViews(
                 config, views["mean"].item(), views["deviation"].item(), views.get("mixer.centroids")
@@ -327,7 +328,7 @@ class Training:
             **with_prefix("views", self.views.state_dict()),
             **with_prefix("optimizer", optimizer_state(self.optimizer)),
         }
-        about = {"config": self.config.to_dict(), "made_with": run_folder.made_with(self.device)}
+        about = {"config": self.config.to_dict(), "made_with": self.made_with}
         save_checkpoint(self.run_dir / "checkpoints", self.step, state, about)
 
     def _health(self, teacher1: Any, teacher2: Any) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,7 +98,7 @@ def load(source: str | Path) -> Pretrained:
         if path.suffix in LAPE_SUFFIXES:
             hint = (
                 " Checkpoints of LAPE and BYOL-A are taken by `slicer-lite lape run`; `slicer-lite export --weights "
-                f"{path.name} --out NAME.safetensors` makes ours of a SLICER checkpoint."
+                f"{shlex.quote(str(path))} --out NAME.safetensors` makes ours of a SLICER checkpoint."
             )
         raise ValueError(f"{path} is not a readable safetensors file: {error}.{hint}") from None
     if about.get("format") != _FORMAT:

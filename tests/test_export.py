@@ -167,6 +167,8 @@ def test_files_of_lape_are_told_apart_from_ours(pretrained, tmp_path, capsys):
     save_checkpoint(pretrained, tmp_path / "m.pt")
     with pytest.raises(SystemExit):
         main(["embed", "--weights", str(tmp_path / "m.pt"), "--data", "sounds", "--out", str(tmp_path / "e")])
-    assert "slicer-lite export --weights m.pt --out NAME.safetensors" in capsys.readouterr().err
+    assert (
+        f"slicer-lite export --weights {tmp_path / 'm.pt'} --out NAME.safetensors" in capsys.readouterr().err
+    )
     main(["export", "--weights", str(tmp_path / "m.pt"), "--out", str(tmp_path / "m.safetensors")])
     assert sl.load(tmp_path / "m.safetensors").step == pretrained.step

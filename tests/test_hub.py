@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import safetensors.torch
 import torch
 
 import slicer_lite as sl
@@ -110,6 +111,21 @@ def test_what_is_saved_and_sent_at_once_has_one_card(pretrained, sent, tmp_path)
     assert (tmp_path / "m" / "README.md").read_text() == sent["card"]
 
 
+def test_what_was_saved_before_can_be_sent(pretrained, sent, tmp_path):
+    model = hub.HubModel.of(pretrained)
+    model.save_pretrained(tmp_path / "m")
+    model.save_pretrained(tmp_path / "m", repo_id="me/slicer", push_to_hub=True)
+    assert 'from_pretrained("me/slicer")' in sent["card"]
+
+
+def test_a_name_without_its_account_is_not_told_to_others(pretrained, sent, tmp_path):
+    model = hub.HubModel.of(pretrained)
+    model.push_to_hub("slicer")
+    assert 'from_pretrained("user/name")' in sent["card"]
+    model.save_pretrained(tmp_path / "m", push_to_hub=True)
+    assert 'from_pretrained("user/name")' in sent["card"]
+
+
 def test_a_download_is_asked_for_with_what_was_given(pretrained, tmp_path, monkeypatch):
     hub.HubModel.of(pretrained).save_pretrained(tmp_path)
     asked = []
@@ -158,6 +174,10 @@ def test_a_run_folder_stays_a_run_folder(pretrained, tmp_path):
     (tmp_path / "weights.safetensors").unlink()  # a run that was killed before it wrote weights
     with pytest.raises(FileExistsError, match="holds a run, or another model"):
         model.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(safetensors.torch.save({"w": torch.zeros(1)}))  # not ours
+    with pytest.raises(FileExistsError, match="holds a run, or another model"):
+        model.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
     assert (tmp_path / "config.json").read_text() == '{"clips": {}}'
 

@@ -8,7 +8,7 @@ import torch
 
 import slicer_lite as sl
 from slicer_lite.cli import main
-from slicer_lite.run_folder import METRICS, TIMINGS, Log, claim, make, read_metrics
+from slicer_lite.run_folder import METRICS, TIMINGS, Log, claim, made_with, make, read_metrics
 
 
 def noted(run, steps, **options):
@@ -94,9 +94,10 @@ def test_without_tensorboard_the_remedy_is_named_before_anything_is_written(
 
 def test_what_several_processes_claim_is_written_once(tones, tmp_path, minute):
     clips = sl.load_clips(tones, progress=False)
-    claim(tmp_path, minute, clips, torch.device("cpu"))
+    means = made_with(minute, torch.device("cpu"))
+    claim(tmp_path, minute, clips, means)
     before = (tmp_path / "config.json").stat()
-    claim(tmp_path, minute, clips, torch.device("cpu"))
+    claim(tmp_path, minute, clips, means)
     assert (tmp_path / "config.json").stat().st_ino == before.st_ino  # a replaced file is another one
 
 

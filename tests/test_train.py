@@ -543,7 +543,7 @@ def test_a_checkpoint_tells_what_it_was_made_with_and_a_run_that_goes_on_otherwi
     about = load_checkpoint(tmp_path / "checkpoints").about
     assert sl.config.Config().replace(**about["config"]) == minute
     assert about["made_with"]["PyTorch"] == torch.__version__
-    assert about["made_with"]["processes"] == 1
+    assert (about["made_with"]["processes"], about["made_with"]["precision"]) == (1, minute.precision)
     train_until(5)  # the same means: no warning, which would be an error here
     torch.set_num_threads(one + 1)
     try:
