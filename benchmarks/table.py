@@ -29,7 +29,7 @@ def table() -> str:
 
 
 CPU_ROWS = {
-    "pre-training, preset tiny, everything included": "{:.0f} clips/s",
+    "pre-training, preset tiny, whole steps on recordings": "{:.0f} clips/s",
     "… of it outside the model": "{:.0%}",
     **{f"a training step, preset {name}": "{:.0f} clips/s" for name in PRESETS},
     **{f"… as a share of the bare networks' rate, preset {name}": "{:.2f}" for name in PRESETS},

@@ -15,7 +15,7 @@ _WARMUPS = 3  # calls before it is recorded: libraries choose their kernels, opt
 class Replayed:
     """`work(inputs)` on a GPU, recorded at its fourth call and replayed from then on.
 
-    A training step is some 1,000 small kernels, and asking for them one by one takes longer than they do.
+    A training step is some 1,100 small kernels, and asking for them one by one takes longer than they do.
 
     Args:
         work: takes and returns tensors in tuples, dicts or lists. What it does must be the same for all inputs of
