@@ -1,14 +1,14 @@
 """Compare settings inside the train split. Adds to results/choose.json.
 
-    python benchmarks/choose.py --data FOLDER --name NAME [--seeds 0 1 2] [--preset tiny] SETTING=VALUE …
+    python benchmarks/choose.py --data FOLDER --name NAME SETTING=VALUE … [--seeds 0 1 2] [--preset tiny]
     python benchmarks/choose.py --data FOLDER --plan PLAN.json [--device cuda --compile --trainers 8 --probers 8]
 
 Pre-trains on the whole train split without its labels, then probes by grouped five-fold cross-validation inside
 that split. This is transductive: the folds' sounds, though not their labels, have been heard in pre-training. The
 test split is not touched. Folds are the same for all settings, so results can be compared in pairs.
-`--name untrained` and `--name mel` give the baselines. Runs are kept, and a second call
-goes on with them; a result takes the place of one of the same name and seed, but what a plan asks for and the file
-already has is not done again.
+`--name untrained` and `--name mel` give the baselines. Runs are kept, and a second call goes on with them (without
+noting seconds). What the file already has is not done again; one of the same name and seed, with other settings, is
+in the way.
 
 A plan is `{"preset": …, "seeds": […], "base": {SETTING: VALUE}, "settings": {NAME: {SETTING: VALUE}}}`; `base` is
 changed in all of its settings, and the setting `share` pre-trains on that share of the clips, drawn by the seed.
@@ -33,7 +33,7 @@ from measure import machine
 import slicer_lite as sl
 from slicer_lite.embed import mel_statistics
 from slicer_lite.files import write_json
-from slicer_lite.lape.compare import BASELINES, fold_accuracies
+from slicer_lite.lape.compare import fold_accuracies
 from slicer_lite.randomness import generator
 from slicer_lite.views import fit_views
 from slicer_lite.weights import Pretrained, untrained
@@ -58,25 +58,33 @@ class Job:
         return self.name, self.config.seed
 
 
-def features(job: Job) -> tuple[np.ndarray, float]:
-    """Embeddings of the whole train split `(N, D)`, and the seconds that the pre-training took."""
+def features(job: Job) -> tuple[np.ndarray, float | None]:
+    """Embeddings of the whole train split `(N, D)`, and the seconds of a pre-training that began here."""
     train = sl.load_clips(job.data, progress=False).for_pretraining()
     begun = time.monotonic()
     if job.name == "mel":
-        return mel_statistics(train), 0.0
+        return mel_statistics(train), None
     if job.name == "untrained":
         views = fit_views(job.config, train, device=torch.device("cpu"))
         model = untrained(Pretrained(sl.slicer.Network(job.config), None, job.config, 0), job.config.seed)
         model.encoder.mean.copy_(views.mean)
         model.encoder.deviation.copy_(views.deviation)
-        return sl.embed(model.encoder, train), 0.0
+        return sl.embed(model.encoder, train), None
     heard = train
     if job.share < 1:
         drawn = torch.randperm(len(train), generator=generator(job.config.seed, 0, "share of the clips"))
         heard = train.subset(drawn[: round(job.share * len(train))].sort().values.numpy())
+    begun_before = job.run.exists()
     model = sl.pretrain(job.config, heard, job.run, device=job.device, progress=False, compile=job.compile)
-    taken = time.monotonic() - begun
+    taken = None if begun_before else time.monotonic() - begun
     return sl.embed(model.encoder.to(sl.device.choose_device(job.device)), train), taken
+
+
+def same(result: dict[str, Any], job: Job) -> bool:
+    """Whether a stored result is of the settings of a job; those that it was stored without were as they are now."""
+    return {**sl.Config().to_dict(), **result["config"]} == job.config.to_dict() and result[
+        "share"
+    ] == job.share
 
 
 def read(value: str) -> Any:
@@ -91,7 +99,9 @@ def probe(job: Job, x: np.ndarray) -> dict[str, list[float]]:
     return fold_accuracies(x, sl.load_clips(job.data, progress=False).for_pretraining())
 
 
-def done(jobs: list[Job], trainers: int, probers: int) -> Iterator[tuple[Job, float, dict[str, list[float]]]]:
+def done(
+    jobs: list[Job], trainers: int, probers: int
+) -> Iterator[tuple[Job, float | None, dict[str, list[float]]]]:
     """Each job with the seconds of its pre-training and its folds, as they come; not those that failed."""
     spawn = get_context("spawn")
     with (
@@ -99,7 +109,7 @@ def done(jobs: list[Job], trainers: int, probers: int) -> Iterator[tuple[Job, fl
         ProcessPoolExecutor(probers, spawn, initializer=torch.set_num_threads, initargs=(1,)) as probing,
     ):
         trained: dict[Future[Any], Job] = {training.submit(features, job): job for job in jobs}
-        probed: dict[Future[Any], tuple[Job, float]] = {}
+        probed: dict[Future[Any], tuple[Job, float | None]] = {}
         while trained or probed:
             for future in wait([*trained, *probed], return_when=FIRST_COMPLETED).done:
                 if (error := future.exception()) is not None:  # the others go on
@@ -141,7 +151,7 @@ def main() -> None:
             "settings": {arguments.name: changes},
         }
     found = json.loads(arguments.out.read_text()) if arguments.out.exists() else []
-    have = {(result["name"], result["seed"]) for result in found} if arguments.plan else set()
+    have = {(result["name"], result["seed"]): result for result in found}
     jobs = []
     for seed in plan["seeds"]:
         for name, changes in plan["settings"].items():
@@ -150,6 +160,13 @@ def main() -> None:
             config = sl.preset(plan["preset"], **changes)
             run = arguments.runs / f"{name}-{seed}"
             jobs.append(Job(name, config, share, arguments.data, run, arguments.device, arguments.compile))
+    for job in jobs:
+        there = have.get(job.key)
+        if there and not same(there, job):
+            raise SystemExit(
+                f"{arguments.out} has another {job.name!r} of seed {job.config.seed}: choose another name, or take "
+                "that result out of the file first."
+            )
     jobs = [job for job in jobs if job.key not in have]
     sl.load_clips(arguments.data)  # decoded once, before several want it
     failed = {job.key for job in jobs}
@@ -161,7 +178,7 @@ def main() -> None:
             "share": job.share,
             "seed": job.config.seed,
             "folds": folds,
-            "seconds": None if job.name in BASELINES else taken,
+            "seconds": taken,
             "machine": machine(),
         }
         result["average"] = float(np.mean([np.mean(accuracies) for accuracies in folds.values()]))

@@ -1,6 +1,6 @@
 """What exporting costs: agreement with PyTorch, size, and probe accuracy in 8 bits. Writes results/export.json.
 
-    python benchmarks/export.py [--steps 100] [--batch-size 64] [--run FOLDER]
+    python benchmarks/export.py [--steps 100] [--batch-size 64] [--run FOLDER] [--out FILE]
 
 A short run of the tiny preset on the embedded sound world, exported; every clip embedded by PyTorch, by onnxruntime
 and by onnxruntime with linear layers in 8 bits; every task probed with each. Nothing is chosen here, so the test
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from measure import machine
+from measure import command, machine
 
 import slicer_lite as sl
 from slicer_lite.config import PRESETS
@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--run", type=Path, default=Path("runs/export"))
+    parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     clips = sl.load_clips("sounds")
     config = sl.preset("tiny", steps=arguments.steps, batch_size=arguments.batch_size)
@@ -47,10 +48,10 @@ def main() -> None:
     print(as_text(results))
     reference = features["PyTorch"]
     write_json(
-        RESULTS,
+        arguments.out,
         {
             "what": "one encoder, exported: agreement with PyTorch, bytes of the files, linear-probe accuracy",
-            "command": f"python benchmarks/export.py --steps {arguments.steps} --batch-size {arguments.batch_size}",
+            "command": command(),
             "config": config.to_dict(),
             "clips": {"number": len(clips), "fingerprint": clips.fingerprint()},
             "bytes": sizes,
@@ -62,7 +63,7 @@ def main() -> None:
             "machine": machine(),
         },
     )
-    print(f"all in {RESULTS}")
+    print(f"all in {arguments.out}")
 
 
 def bytes_of(preset: str, folder: Path) -> dict[str, int]:

@@ -1,6 +1,7 @@
 """Does SLICER learn in 200 steps on real recordings? Writes results/first_light.json.
 
     python benchmarks/first_light.py --data FOLDER [--steps 200] [--seeds 3] [--untrained 24] [--runs FOLDER]
+        [--out FILE]
 
 FOLDER is a set of labelled recordings with a manifest.csv. For each seed the tiny preset is pre-trained on the
 clips that no task tests on, labels unused; then every task is probed beside the baselines, on the test split and,
@@ -16,7 +17,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from measure import machine
+from measure import command, machine
 from scipy import stats
 
 import slicer_lite as sl
@@ -36,6 +37,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--untrained", type=int, default=24, help="random networks to compare with")
     parser.add_argument("--runs", type=Path, default=Path("runs/first_light"))
+    parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     clips = sl.load_clips(arguments.data)
     heard = clips.for_pretraining()
@@ -58,10 +60,10 @@ def main() -> None:
         .to_dict(),
     }
     write_json(
-        RESULTS,
+        arguments.out,
         {
             "what": "linear-probe accuracy after a short pre-training of the tiny preset, beside baselines",
-            "command": f"python benchmarks/first_light.py --data FOLDER --steps {arguments.steps}",
+            "command": command(),
             "config": sl.preset("tiny", steps=arguments.steps).to_dict(),
             "clips": {
                 "trained_on": len(heard),
@@ -77,7 +79,7 @@ def main() -> None:
     )
     for name, gain in gains.items():
         difference, low, high = (100 * gain[key] for key in ("difference", "low", "high"))
-        print(f"{name}: {difference:.1f} points ({low:.1f} to {high:.1f}); all in {RESULTS}")
+        print(f"{name}: {difference:.1f} points ({low:.1f} to {high:.1f}); all in {arguments.out}")
 
 
 def random_network(like: Pretrained, clips: sl.Clips, seed: int) -> dict[str, Any]:

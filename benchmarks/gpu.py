@@ -3,8 +3,8 @@
     python benchmarks/gpu.py [--parts rate,ways,whole,bounds,precision,batch,accuracy] [--data FOLDER] [--out FILE]
 
 First see that the GPU computes what the CPU does: `pytest tests/test_golden.py tests/test_devices.py`. FOLDER, for
-`accuracy`, is a set of labelled recordings with a manifest.csv. `--device cpu` runs the same on a CPU, to try the
-script out; `--quick` takes few steps of small batches.
+`accuracy`, is a set of labelled recordings with a manifest.csv. `--device cpu --out FILE` runs the same on a CPU, and
+`--quick --out FILE` takes few steps of small batches, to try the script out.
 """
 
 import argparse
@@ -242,6 +242,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
+    if arguments.out == RESULTS and (arguments.quick or arguments.device == "cpu"):
+        parser.error(f"give --out FILE: {RESULTS.name} is for whole measurements on a GPU.")
     bench = Bench(arguments.device, arguments.quick, arguments.data)
     found = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
     for name in arguments.parts.split(","):

@@ -1,18 +1,20 @@
 """How what is learnt grows along a run, and what it is worth with few labels. Writes results/learning.json.
 
     python benchmarks/learning.py --data FOLDER --preset tiny [--seeds 3] [--runs FOLDER] [--device cuda --compile]
+        [--out FILE]
 
 For each seed the preset is pre-trained on the clips that no task tests on, labels unused. Then, on the test split,
 the snapshots along the run are probed, and the last state and two baselines with 5, 10, 20 and all labels a class. It
 is the test split: settings are chosen before, with benchmarks/choose.py. Runs are kept, and a second call goes on
-with them. docs/learning.svg is drawn from the results.
+with them. docs/learning.svg is drawn from the results of preset tiny, those of another preset are in
+results/learning_PRESET.json; with --out neither is touched.
 """
 
 import argparse
 from pathlib import Path
 
 import pandas as pd
-from measure import machine
+from measure import command, machine
 
 import slicer_lite as sl
 from slicer_lite import figures, lape
@@ -31,6 +33,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--runs", type=Path, default=Path("runs/choose"))
+    parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     clips = sl.load_clips(arguments.data)
     config = sl.preset(arguments.preset)
@@ -51,7 +54,7 @@ def main() -> None:
     averages = pd.DataFrame([row["average"] for row in seeds]).mean()
     found = {
         "what": "test accuracy of linear probes, mean over tasks: along pre-training, and with few labels",
-        "command": f"python benchmarks/learning.py --data FOLDER --preset {arguments.preset}",
+        "command": command(),
         "config": config.to_dict(),
         "clips": {
             "trained_on": len(clips.for_pretraining()),
@@ -64,12 +67,11 @@ def main() -> None:
         "labels": pd.concat(labels).to_dict("records"),
         "machine": machine(),
     }
-    if arguments.preset == "tiny":
-        path = RESULTS
-        figures.learning(found).savefig(FIGURE)
-    else:
-        path = RESULTS.with_stem(f"{RESULTS.stem}_{arguments.preset}")
+    own = RESULTS if arguments.preset == "tiny" else RESULTS.with_stem(f"{RESULTS.stem}_{arguments.preset}")
+    path = arguments.out or own
     write_json(path, found)
+    if path == RESULTS:
+        figures.learning(found).savefig(FIGURE)
     print(f"averages: {(100 * averages).round(1).to_dict()}; all in {path}")
 
 

@@ -1,7 +1,9 @@
 """What the benchmarks share: timing in turns, and a description of the machine."""
 
 import platform
+import shlex
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +39,21 @@ def spread(values: list[float]) -> dict[str, float]:
 def ratios(above: list[float], below: list[float]) -> dict[str, float]:
     """The spread of the ratio of two works, turn by turn."""
     return spread([a / b for a, b in zip(above, below, strict=True)])
+
+
+def command() -> str:
+    """What was typed, for a results file: without the folders of this machine."""
+    words = [f"benchmarks/{Path(sys.argv[0]).name}"]
+    given = iter(sys.argv[1:])
+    for word in given:
+        option, _, _ = word.partition("=")
+        if option in ("--data", "--runs", "--run", "--out"):
+            if option == word:
+                next(given)
+            words += ["--data", "FOLDER"] if option == "--data" else []
+        else:
+            words.append(word)
+    return f"python {shlex.join(words)}"
 
 
 def machine() -> dict[str, object]:

@@ -8,7 +8,7 @@ Two readers of the same train and test halves, eight tasks, accuracy on the test
   (`slicer_lite.lape.supervised`). It should do well, over 90 on average: the labels can be heard within windows of
   0.95 s.
 
-    python benchmarks/sound_world.py [--out FILE] [--epochs N]
+    python benchmarks/sound_world.py [--out FILE] [--epochs N] [--clips N]
 """
 
 import argparse

@@ -5,8 +5,8 @@
 
 `--data` is for the part `pretraining` alone; results/speed_fp32.json is of a CPU without instructions for bf16.
 
-Run it on an idle machine. Every figure is the median of 5 repeats or more, with the smallest and the largest; ratios
-are taken turn by turn. Parts that are not asked for keep the figures that the file has.
+Run it on an idle machine. Figures are medians of 5 repeats or more, with the smallest and the largest, or single
+values; ratios are taken turn by turn. Parts that are not asked for keep the figures that the file has.
 """
 
 import argparse
@@ -148,7 +148,7 @@ def step(name: str, batch: int, **changes: object) -> dict[str, object]:
 
 
 def steps() -> dict[str, object]:
-    """The presets, whole step against bare floor; and the paper's model in other precisions and layouts."""
+    """The presets, whole step against bare floor; and the paper's model in fp32."""
     found: dict[str, object] = {
         "tiny": step("tiny", 256),
         "small": step("small", 128),

@@ -1,6 +1,6 @@
 """Does pre-training help with sounds that it has not heard? Writes results/unheard.json.
 
-    python benchmarks/unheard.py --data FOLDER [--steps 200] [--runs FOLDER] [--trainers 2]
+    python benchmarks/unheard.py --data FOLDER [--steps 200] [--runs FOLDER] [--trainers 2] [--out FILE]
 
 What benchmarks/choose.py measures inside the train split is transductive: the sounds that probes are tested on have
 been heard in pre-training. Here preset tiny is pre-trained five times, each time without one fold of every task
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from measure import machine
+from measure import command, machine
 
 import slicer_lite as sl
 from slicer_lite.files import write_json
@@ -69,6 +69,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--runs", type=Path, default=Path("runs/unheard"))
     parser.add_argument("--trainers", type=int, default=2, help="processes of one thread each")
+    parser.add_argument("--out", type=Path, default=RESULTS / "unheard.json")
     arguments = parser.parse_args()
     sl.load_clips(arguments.data)  # decoded once, before several want it
     spawn = get_context("spawn")
@@ -84,7 +85,8 @@ def main() -> None:
     by_hearing["untrained"] = {
         task: np.mean([folds[task] for folds in random], axis=0).tolist() for task in random[0]
     }
-    # One row a side: five networks are behind it, so that the spread over folds holds the luck of their seeds, too.
+    # One row a side: five networks are behind it, so that the spread over folds holds the luck of their seeds, too,
+    # but for what a network's luck does to all nine tasks alike.
     rows = [{"name": name, "seed": 0, "folds": folds} for name, folds in by_hearing.items()]
     gains = {
         "unheard_over_untrained": gain(rows, "unheard", "untrained"),
@@ -95,10 +97,10 @@ def main() -> None:
         name: float(np.mean([np.mean(task) for task in folds.values()])) for name, folds in by_hearing.items()
     }
     write_json(
-        RESULTS / "unheard.json",
+        arguments.out,
         {
             "what": "linear-probe accuracy inside the train split, of sounds heard and not heard in pre-training",
-            "command": f"python benchmarks/unheard.py --data FOLDER --steps {arguments.steps}",
+            "command": command(),
             "config": sl.preset("tiny", steps=arguments.steps).to_dict(),
             "clips_trained_on": clips,
             "average": averages,
