@@ -126,8 +126,8 @@ class Embed:
     def run(self) -> None:
         import numpy as np
 
-        out = _new_file(self.out, ".npz")
         encoder = load(self.weights).encoder.to(choose_device(self.device))
+        out = _new_file(self.out, ".npz")
         clips = load_clips(self.data, strict=self.strict, allow_outside=self.allow_outside)
         embeddings = embed(encoder, clips, progress=True)
         paths = np.array([str(path) for path in clips.paths])
@@ -157,8 +157,8 @@ class Probe:
     """Show where in the code an error arose."""
 
     def run(self) -> None:
-        out = None if self.json is None else _new_file(self.json, ".json")
         pretrained, device = load(self.weights), str(choose_device(self.device))
+        out = None if self.json is None else _new_file(self.json, ".json")
         clips = load_clips(self.data, strict=self.strict, allow_outside=self.allow_outside)
         results = evaluate(pretrained, clips, self.seed, True, device)
         if out is not None:
@@ -192,10 +192,10 @@ class Export:
             raise ValueError(
                 f"--out {self.out}: its name must end in {' or '.join(EXPORTS)}, and --int8 goes with .onnx only."
             )
-        out = _new_file(self.out, kind)
         pretrained = (
             load_checkpoint(self.weights) if self.weights.suffix in LAPE_SUFFIXES else load(self.weights)
         )
+        out = _new_file(self.out, kind)
         if kind == ".onnx":
             export.save_onnx(pretrained.encoder, out, self.int8)
         elif kind == ".pt2":

@@ -105,9 +105,7 @@ def test_a_short_run_is_not_called_ill_at_its_end(tones, tmp_path, capsys, monke
 def test_results_are_never_overwritten(tones, tmp_path, capsys):
     (tmp_path / "out.json").write_text("precious")
     with pytest.raises(SystemExit) as ended:
-        main(
-            ["probe", "--weights", str(tmp_path), "--data", str(tones), "--json", str(tmp_path / "out.json")]
-        )
+        main(["probe", "--weights", "tiny", "--data", str(tones), "--json", str(tmp_path / "out.json")])
     assert ended.value.code == 1
     assert "is there already" in capsys.readouterr().err
     assert (tmp_path / "out.json").read_text() == "precious"
@@ -155,6 +153,17 @@ def test_help_shows_the_defaults_of_the_preset(capsys):
         with pytest.raises(SystemExit):
             main(["pretrain", "--preset", preset, "--help"])
         assert f"(default: {batch})" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "command", [["embed", "--data", "x", "--out"], ["probe", "--data", "x", "--json"], ["export", "--out"]]
+)
+def test_weights_that_are_not_there_leave_no_folder_behind(command, tmp_path, capsys):
+    name, *rest = command
+    with pytest.raises(SystemExit):
+        main([name, "--weights", str(tmp_path / "none"), *rest, str(tmp_path / "new" / "file.onnx")])
+    assert "none does not exist" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("first", "last"), [("tiny", "paper"), ("paper", "tiny")])
