@@ -15,7 +15,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from slicer_lite.files import UNFINISHED, write_durably
+from slicer_lite.files import write_durably
 
 KEPT = 2  # checkpoints
 _DAMAGED = "damaged-"
@@ -48,8 +48,6 @@ def save_checkpoint(
     write_durably(folder / name, content)
     for _, old in _found(folder)[:-KEPT]:
         old.unlink()
-    for left in folder.glob(f".step-*{UNFINISHED}"):  # by a process that was killed while it saved
-        left.unlink()
     return folder / name
 
 

@@ -48,6 +48,8 @@ def make(run: Path) -> None:
 def locked(run: Path) -> Iterator[None]:
     """Keep other processes from training in the folder; the first of several that train together does so for all.
 
+    What a killed one has left half-written is removed.
+
     Raises:
         BlockingIOError: another process is training there.
         PermissionError: nothing can be written there.
@@ -67,6 +69,8 @@ def locked(run: Path) -> Iterator[None]:
             f"{run} cannot be written to ({error.strerror}): choose another folder for the run."
         ) from None
     with lock:
+        for left in run.rglob(f".*{UNFINISHED}"):  # by a process that was killed while it wrote
+            left.unlink()
         yield
 
 

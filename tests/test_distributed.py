@@ -158,7 +158,7 @@ def test_torchrun_trains_dies_with_a_reason_and_resumes_with_another_number(caps
     before = max(int(path.name[5:13]) for path in run.glob("checkpoints/step-*"))
     assert 0 < before < 100
     main(command[2:])
-    assert "(processes: 2 then, 1 now)" in capsys.readouterr().err
+    assert "processes: 2 then, 1 now" in capsys.readouterr().err
     steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert steps == list(range(1, 101))
     assert sl.load(run).step == 100

@@ -444,10 +444,10 @@ def test_what_a_kill_left_half_written_is_no_obstacle_and_does_not_stay(clips, t
     stop = threading.Event()
     stop.set()
     sl.pretrain(minute, clips, tmp_path, progress=False, stop=stop)
-    left = tmp_path / "checkpoints" / f".step-00000001-{64 * 'a'}.safetensors.unfinished"
-    left.write_bytes(b"half")
+    for folder, name in (("checkpoints", f"step-00000001-{64 * 'a'}"), ("snapshots", "step-00000001")):
+        (tmp_path / folder / f".{name}.safetensors.0123abcd.unfinished").write_bytes(b"half")
     sl.pretrain(minute, clips, tmp_path, progress=False)
-    assert not left.exists()
+    assert not list(tmp_path.rglob("*.unfinished"))
 
 
 def run_with_little_room(config, data, folder, most):
