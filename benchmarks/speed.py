@@ -1,11 +1,11 @@
 """How fast each part is, and how near its floor. Writes results/speed.json.
 
-    python benchmarks/speed.py [--parts views,kmix,step,training,store,embedding,import,pretraining] [--data sounds]
-        [--out FILE]
+    python benchmarks/speed.py [--parts views,kmix,step,training,store,embedding,import,pretraining,run]
+        [--data sounds] [--out FILE]
 
-`--data` is for the part `pretraining` alone; results/speed_fp32.json is of a CPU without instructions for bf16.
+`--data` is for the parts `pretraining` and `run`; results/speed_fp32.json is of a CPU without instructions for bf16.
 
-Run it on an idle machine. Figures are medians of 5 repeats or more, with the smallest and the largest, or single
+Run it on an idle machine. Figures are medians of 3 to 10 repeats, with the smallest and the largest, or single
 values; ratios are taken turn by turn. Parts that are not asked for keep the figures that the file has.
 """
 
@@ -14,6 +14,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 import warnings
 from functools import partial
 from pathlib import Path
@@ -184,6 +185,22 @@ def pretraining(data: str, repeats: int = 10) -> dict[str, object]:
     }
 
 
+def whole_run(data: str, repeats: int = 3, steps: int = 60) -> dict[str, object]:
+    """Clips per second of a whole `pretrain`, from its call to its return: with statistics, books and checkpoints."""
+    config, clips = sl.preset("tiny", steps=steps), sl.load_clips(data)
+    took = []
+    for _ in range(repeats):
+        with tempfile.TemporaryDirectory() as folder:
+            begun = time.perf_counter()
+            sl.pretrain(config, clips, folder, device="cpu", progress=False)
+            took.append(time.perf_counter() - begun)
+    return {
+        "clips_per_second": spread([steps * config.batch_size / each for each in took]),
+        "repeats": repeats,
+        "load": f"the tiny preset, batch 256, {steps} steps",
+    }
+
+
 def training() -> dict[str, object]:
     """Steps fed from the store against the same steps on input that is there already."""
     config = sl.preset("tiny")
@@ -284,11 +301,12 @@ PARTS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--parts", default=",".join([*PARTS, "pretraining"]))
+    parser.add_argument("--parts", default=",".join([*PARTS, "pretraining", "run"]))
     parser.add_argument("--data", default="sounds")
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    parts = {**PARTS, "pretraining": partial(pretraining, arguments.data)}
+    on_data = {"pretraining": pretraining, "run": whole_run}
+    parts = {**PARTS, **{name: partial(part, arguments.data) for name, part in on_data.items()}}
     warnings.simplefilter("ignore")
     found = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
     for name in arguments.parts.split(","):

@@ -49,6 +49,7 @@ def quoted():
         np.mean([100 * r["average"] for r in choose if r["name"] == f"T 0.05, 1000 steps{changed}"])
         for changed in ("", ", mixup", ", nomix", ", instance", ", delores", ", tenth")
     )
+    run = results("speed_fp32.json")["run"]["clips_per_second"]
     cards = [(ROOT / "slicer_lite" / "pretrained" / f"{name}.md").read_text() for name in ("tiny", "small")]
     tiny, larger = (re.search(r"\| average \| (.*) \| (.*) \|", card).groups() for card in cards)
     return [
@@ -59,6 +60,7 @@ def quoted():
         f"{max(random):.1f}), {mean['mel mean + deviation']:.1f} % for mel statistics and "
         f"{mean['majority class']:.1f} % for the majority class: a gain of {gain}",
         f"then {minutes:.1f} minutes of steps, at {gpu['clips a second']['median']:,.0f} clips a second",
+        f"ran at {run['median']:.0f} clips/s ({run['min']:.0f} to {run['max']:.0f}, three runs)",
         f"ends at {grown} % (two seeds; untrained {before} %)",
         f"Inside the train split, where there are more clips to tell by, it is {inside}, and {unheard} of sounds "
         "there that pre-training has not heard",
