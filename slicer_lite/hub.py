@@ -130,8 +130,8 @@ class HubModel(
                 written.
         """
         folder = Path(save_directory).expanduser()
-        taken = any((folder / name).exists() for name in (WEIGHTS, MODEL, "config.json"))
-        if taken and not _is_ours(folder / MODEL):
+        taken = any((folder / name).exists() for name in (MODEL, "config.json"))
+        if (folder / WEIGHTS).exists() or (taken and not _is_ours(folder / MODEL)):
             raise FileExistsError(f"{folder} holds a run, or another model: give a folder of its own.")
         about = dict(arguments.pop("model_card_kwargs", None) or {})
         elsewhere = {**_whole(arguments.get("repo_id") if arguments.get("push_to_hub") else None), **about}
