@@ -16,17 +16,6 @@ import numpy as np
 import torch
 
 
-def check_seed(seed: int, limit: int = 2**63) -> None:
-    """See that a seed is one.
-
-    Raises:
-        ValueError: says which are.
-    """
-    if not 0 <= seed < limit:
-        below = f"2**{limit.bit_length() - 1}"
-        raise ValueError(f"seed = {seed}: it must be a whole number from 0 to below {below}.")
-
-
 def generator(seed: int, step: int, purpose: str) -> torch.Generator:
     """A CPU generator for one purpose at one step.
 

@@ -23,7 +23,6 @@ from slicer_lite.lape.linear import LinearLayer, Windows
 from slicer_lite.store import Clips
 
 STRENGTHS = tuple(10.0**e for e in range(-4, 3))  # inverse regularisation, tried inside the train split
-MOST_SEED = 2**32  # below which scikit-learn takes them
 _FOLDS = 4
 _FEW_WINDOWS = 16_384
 _HELD_OUT = 5  # a fifth of the train split, where a task has no validation split
@@ -392,6 +391,16 @@ def _clip_scores(layer: LinearLayer, features: Features, rows: pd.DataFrame, lik
     total = np.zeros((len(rows), len(layer.bias)))
     np.add.at(total, owner, layer.scores(windows))
     return total / np.bincount(owner, minlength=len(rows))[:, None]
+
+
+def check_seed(seed: int) -> None:
+    """See that scikit-learn takes a seed.
+
+    Raises:
+        ValueError: says which it takes.
+    """
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed = {seed}: it must be a whole number from 0 to below 2**32.")
 
 
 def check_rows(rows: pd.DataFrame) -> None:

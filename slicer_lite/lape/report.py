@@ -17,11 +17,10 @@ import slicer_lite
 from slicer_lite import figures
 from slicer_lite.embed import embed, mel_statistics
 from slicer_lite.files import write_durably, write_json
-from slicer_lite.lape.probe import MOST_SEED, check_features, check_rows, majority_of, quick_probe
+from slicer_lite.lape.probe import check_features, check_rows, check_seed, majority_of, quick_probe
 from slicer_lite.lape.run import NAMES, PROTOCOLS
 from slicer_lite.lape.run import TRAINED as TRAINED_ENCODER
 from slicer_lite.lape.tasks import TASKS
-from slicer_lite.randomness import check_seed
 from slicer_lite.store import Clips
 from slicer_lite.weights import Pretrained, untrained
 
@@ -87,7 +86,7 @@ def evaluate(
     Raises:
         ValueError: no task has both a train and a test split, or `given` are not of these clips; a seed that is none.
     """
-    check_seed(seed, MOST_SEED)
+    check_seed(seed)
     tasks = probed_tasks(clips)
     probed = features(pretrained, clips, seed, progress, device) if given is None else given
     for name, x in probed.items():

@@ -19,10 +19,9 @@ import slicer_lite
 from slicer_lite.device import choose_device
 from slicer_lite.encoder import Encoder
 from slicer_lite.lape.cache import data_hash, rows_hash, weights_hash, window_features
-from slicer_lite.lape.probe import MOST_SEED, Accuracy, majority_of, quick_probe, wilson, window_probe
+from slicer_lite.lape.probe import Accuracy, check_seed, majority_of, quick_probe, wilson, window_probe
 from slicer_lite.lape.supervised import supervised
 from slicer_lite.lape.tasks import TASKS
-from slicer_lite.randomness import check_seed
 from slicer_lite.store import Clips
 from slicer_lite.weights import untrained_encoder
 
@@ -156,7 +155,7 @@ def check_seeds(seeds: Sequence[int]) -> None:
     if not seeds:
         raise ValueError("No seed is given: a probe needs at least one.")
     for seed in seeds:
-        check_seed(seed, MOST_SEED)
+        check_seed(seed)
 
 
 def is_result_of(
