@@ -22,8 +22,9 @@ def quoted():
     minutes = gpu["minutes for 250,000 clips, 50 epochs"]
     small = [seed["average"] for seed in results("learning_small.json")["seeds"]]
     grown, before = (
-        " % and ".join(f"{100 * s[name]:.1f}" for s in small) for name in ("slicer", "untrained encoder")
+        " %, ".join(f"{100 * s[name]:.1f}" for s in small) for name in ("slicer", "untrained encoder")
     )
+    small_mean = 100 * np.mean([s["slicer"] for s in small])
     ends = [f"{100 * seed['average']['slicer']:.1f} %" for seed in learning["seeds"]]
     beside, plan = learning["baselines"], learning["config"]
     minutes_of = []
@@ -61,7 +62,7 @@ def quoted():
         f"{mean['majority class']:.1f} % for the majority class: a gain of {gain}",
         f"then {minutes:.1f} minutes of steps, at {gpu['clips a second']['median']:,.0f} clips a second",
         f"ran at {run['median']:.0f} clips/s ({run['min']:.0f} to {run['max']:.0f}, three runs)",
-        f"ends at {grown} % (two seeds; untrained {before} %)",
+        f"ends at {grown} % (three seeds: {small_mean:.1f} % on average; untrained {before} %)",
         f"Inside the train split, where there are more clips to tell by, it is {inside}, and {unheard} of sounds "
         "there that pre-training has not heard",
         f"The preset's {plan['steps']:,} steps, {minutes_of[0]} minutes of two idle cores with bf16 and "
