@@ -64,7 +64,7 @@ class Config:
     teacher_momentum: float = 0.999  # of the exponential moving average; released: 0.999 [M][R]
 
     # Optimisation
-    optimizer: Literal["sgd", "adamw"] = "sgd"  # released: sgd [R]
+    optimizer: Literal["sgd", "adamw", "muon"] = "sgd"  # released: sgd [R]; muon: muon.py
     learning_rate: float = 3e-4  # peak; released: 3e-4 [R]
     momentum: float = 0.9  # of SGD [R]
     weight_decay: float = 1e-4  # released: 1e-4 [R]
@@ -156,7 +156,7 @@ _ALLOWED: dict[str, tuple[type, Any, str]] = {
     "decorrelation_weight": _at_least(float, 0),
     "symmetric": (bool, lambda v: True, "True or False"),
     "teacher_momentum": _share(),
-    "optimizer": _one_of("sgd", "adamw"),
+    "optimizer": _one_of("sgd", "adamw", "muon"),
     "learning_rate": _above_zero(),
     "momentum": _share(upper_open=True),
     "weight_decay": _at_least(float, 0),

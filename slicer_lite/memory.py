@@ -14,7 +14,11 @@ from slicer_lite.device import autocast
 from slicer_lite.moco import MoCo
 from slicer_lite.weights import METHODS
 
-_STATES = {"adamw": 2, "sgd": 1}  # numbers that an optimiser keeps for each weight
+_STATES = {
+    "adamw": (2, 2),
+    "muon": (1, 2),
+    "sgd": (1, 1),
+}  # numbers kept for each weight of a matrix, of a vector
 _INPUTS = 4 * (WINDOW + 4 * N_MELS * FRAMES)  # bytes of a clip's waveform, log-mel, partner and views
 
 
@@ -119,8 +123,11 @@ def _held(config: Config) -> int:
     """Bytes of weights, gradients, optimiser state, buffers and k-mix's memory, without making any of them."""
     with torch.device("meta"):
         model = METHODS[config.method](config)
-    trained = 2 + _STATES[config.optimizer]  # a weight, its gradient, and what the optimiser keeps of it
-    weights = sum(w.nbytes * (trained if w.requires_grad else 1) for w in model.parameters())
+    of_matrix, of_vector = _STATES[config.optimizer]
+    weights = 0
+    for weight in model.parameters():
+        kept = of_matrix if weight.ndim > 1 else of_vector
+        weights += weight.nbytes * (2 + kept if weight.requires_grad else 1)  # 2: itself and its gradient
     memory = 0 if config.mixing == "none" else 4 * config.mix_memory * N_MELS * FRAMES
     return weights + sum(buffer.nbytes for buffer in model.buffers()) + memory
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import io
 import math
 import signal
@@ -34,6 +35,7 @@ from slicer_lite.cuda_graph import Replayed
 from slicer_lite.device import autocast, choose_device, memory_kept, trains_in_bf16
 from slicer_lite.files import write_durably
 from slicer_lite.moco import running_statistics
+from slicer_lite.muon import Muon
 from slicer_lite.randomness import clip_order, generator, seeded
 from slicer_lite.slicer import SLICER
 from slicer_lite.store import Clips, load_clips
@@ -121,10 +123,14 @@ def pretrain(
             training.join()
             with memory_kept(where, trains_in_bf16(config, where)):
                 training.run(lambda: asked.is_set() or interrupted.is_set(), on_step, progress, tensorboard)
-            if distributed.any_process(interrupted.is_set()) and training.step < config.steps:
-                raise KeyboardInterrupt(
-                    f"stopped after step {training.step} of {config.steps}; saved in {run}"
-                )
+            step = training.step
+            if where.type == "cuda":
+                # Model, graph and optimiser hold each other, and Python might not look for such rings before the
+                # memory is full.
+                del training
+                gc.collect()
+            if distributed.any_process(interrupted.is_set()) and step < config.steps:
+                raise KeyboardInterrupt(f"stopped after step {step} of {config.steps}; saved in {run}")
         return load(run)
 
 
@@ -361,10 +367,9 @@ class Training:
         # On a GPU a tensor, so that it can change from one replay of the step to the next.
         on_gpu = self.device.type == "cuda"
         rate: Any = torch.tensor(config.learning_rate, device=self.device) if on_gpu else config.learning_rate
-        if config.optimizer == "adamw":
-            return torch.optim.AdamW(
-                weights, rate, weight_decay=config.weight_decay, fused=True, capturable=on_gpu
-            )
+        if config.optimizer in ("adamw", "muon"):
+            kind = Muon if config.optimizer == "muon" else torch.optim.AdamW
+            return kind(weights, rate, weight_decay=config.weight_decay, fused=True, capturable=on_gpu)
         return torch.optim.SGD(weights, rate, config.momentum, weight_decay=config.weight_decay, fused=True)
 
     def _snapshot(self) -> None:

@@ -1,5 +1,7 @@
 """A GPU computes what the CPU does. Skipped where there is none."""
 
+import gc
+
 import pytest
 import torch
 from torch.overrides import TorchFunctionMode
@@ -73,6 +75,7 @@ def test_a_stopped_run_goes_on(gpu, minute, tones, tmp_path):
     [
         {"dropout": 0.3},
         {"optimizer": "sgd", "two_windows": True},
+        {"optimizer": "muon"},
         {"method": "delores_m"},
         {"mixing": "none"},
     ],
@@ -87,7 +90,7 @@ def test_a_replayed_step_is_the_step_itself(gpu, minute, tones, tmp_path, monkey
     assert replayed == pytest.approx(_losses(config, clips, tmp_path / "plain", gpu), rel=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+@pytest.mark.filterwarnings("ignore:::torch")  # what its compiler has to say is not about us
 def test_a_compiled_step_is_the_step_itself(gpu, minute, tones, tmp_path):
     if gpu.type != "cuda":
         pytest.skip("only CUDA networks are compiled")
@@ -96,6 +99,23 @@ def test_a_compiled_step_is_the_step_itself(gpu, minute, tones, tmp_path):
         _losses(minute, clips, tmp_path / str(compile), gpu, compile=compile) for compile in (False, True)
     )
     assert compiled == pytest.approx(plain, rel=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore:::torch")
+@pytest.mark.parametrize("compile", [False, True])
+def test_a_gpu_s_memory_is_free_after_a_run(gpu, minute, tones, tmp_path, compile, request):
+    if gpu.type != "cuda":
+        pytest.skip("only CUDA's memory is counted")
+    clips = sl.load_clips(tones, progress=False)
+    config = minute.replace(mix_memory=8192)  # 201 MB
+    sl.pretrain(config, clips, tmp_path / "first", device="cuda", progress=False, compile=compile)
+    gc.collect()
+    before = torch.cuda.memory_allocated()
+    gc.disable()
+    request.addfinalizer(gc.enable)
+    sl.pretrain(config, clips, tmp_path / "second", device="cuda", progress=False, compile=compile)
+    # CUDA's libraries keep some 70 MB of workspace for each run's stream.
+    assert torch.cuda.memory_allocated() - before < 100e6
 
 
 class _OnMPS(torch.Tensor):

@@ -61,7 +61,7 @@ def test_the_estimate_is_near_the_measured_peak(tmp_path, preset, batch, precisi
     assert estimate == pytest.approx(peak, rel=0.2)
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "muon"])
 def test_what_is_held_is_counted_to_the_byte(tones, tmp_path, minute, optimizer):
     config = minute.replace(optimizer=optimizer)
     training = Training(config, sl.load_clips(tones, progress=False), tmp_path, CPU)

@@ -100,6 +100,7 @@ def test_a_run_from_before_a_setting_existed_goes_on(clips, tmp_path, minute):
     [
         {"optimizer": "adamw"},
         {"optimizer": "sgd"},
+        {"optimizer": "muon"},
         {"mixing": "mixup"},
         {"mixing": "none"},
         {"method": "delores_m"},

@@ -1,0 +1,65 @@
+"""Muon: every matrix moves by the nearest orthogonal matrix to its momentum, so that no direction lags behind.
+
+K. Jordan and others, Muon: an optimizer for hidden layers in neural networks, kellerjordan.github.io/posts/muon,
+2024; the size of a step is that of Liu and others, Muon is scalable for LLM training, arXiv 2502.16982.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+MOMENTUM = 0.95  # as published
+_POLYNOMIAL = 3.4445, -4.7750, 2.0315  # of a Newton-Schulz iteration, as published
+_ITERATIONS = 5  # as published
+
+
+class Muon(torch.optim.AdamW):
+    """Muon for matrices, AdamW for vectors (biases, batch norms).
+
+    A convolution's filters are the rows of a matrix. (PyTorch 2.8 has no `torch.optim.Muon`, and that of later
+    versions takes neither convolutions nor a learning rate that changes while a CUDA graph is replayed.)
+
+    Arguments are those of AdamW. The learning rate is of both: a number of a matrix moves by 0.2 times that (root
+    mean square), which is about what AdamW does (arXiv 2502.16982).
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """Move all weights that have a gradient. The gradients of matrices are used up."""
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.ndim > 1 and weight.grad is not None:
+                    self._move(weight, group["lr"], group["weight_decay"])
+                    weight.grad = None  # nothing is left for AdamW
+        return super().step(closure)
+
+    def _move(self, weight: nn.Parameter, rate: float | Tensor, decay: float) -> None:
+        state = self.state[weight]
+        if not state:
+            state["step"] = torch.zeros((), device=weight.device)  # AdamW wants one in all that it loads
+            state["momentum"] = torch.zeros_like(weight)
+        gradient = cast(Tensor, weight.grad)
+        momentum = state["momentum"].mul_(MOMENTUM).add_(gradient)
+        direction = orthogonal((gradient + MOMENTUM * momentum).flatten(1))  # Nesterov's
+        size = 0.2 * max(direction.shape) ** 0.5
+        weight.mul_(1 - rate * decay).sub_(direction.view_as(weight) * (rate * size))
+
+
+def orthogonal(matrix: Tensor) -> Tensor:
+    """About the nearest matrix with orthogonal rows, or columns if there are fewer of them: `(M, N)` -> `(M, N)`.
+
+    Its singular values are between 0.7 and 1.2, where those of the input are not many thousand times smaller than the
+    largest; a gradient needs no more.
+    """
+    a, b, c = _POLYNOMIAL
+    x = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    x = x / (x.norm() + 1e-7)
+    if matrix.is_cuda:
+        x = x.bfloat16()  # as published
+    for _ in range(_ITERATIONS):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return (x if matrix.shape[0] <= matrix.shape[1] else x.T).to(matrix.dtype)
