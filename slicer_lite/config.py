@@ -175,8 +175,8 @@ _SMALL_DATA: dict[str, Any] = {
     "temperature": 0.05,
     "queue": 2048,
     "teacher_momentum": 0.99,
-    "optimizer": "adamw",
-    "learning_rate": 1e-3,
+    "optimizer": "muon",
+    "learning_rate": 6e-3,
     "warmup": 0.025,
     "schedule": "cosine",
     "batch_size": 256,
@@ -191,7 +191,7 @@ PRESETS: dict[str, Config] = {
     "small": Config().replace(
         channels=64,
         dim=512,
-        **{**_SMALL_DATA, "projection_layers": 2, "queue": 8192, "steps": 4800},
+        **{**_SMALL_DATA, "projection_layers": 2, "queue": 8192, "steps": 1600},
     ),
     "paper": Config(),
 }
