@@ -15,63 +15,98 @@ def results(name):
     return json.loads((ROOT / "benchmarks" / "results" / name).read_text())
 
 
+def percent(*shares):
+    return ", ".join(f"{100 * share:.1f}" for share in shares)
+
+
+def inside(name, results):
+    """Mean accuracy, and of how many seeds, of a setting that was probed inside the train split."""
+    found = [r["average"] for r in results if r["name"] == name]
+    return percent(np.mean(found)), len(found)
+
+
 @pytest.fixture(scope="module")
 def quoted():
-    light, world, learning = (results(f"{name}.json") for name in ("first_light", "sound_world", "learning"))
-    gpu = results("gpu.json")["rate"]["batch 512"]
-    minutes = gpu["minutes for 250,000 clips, 50 epochs"]
-    small = [seed["average"] for seed in results("learning_small.json")["seeds"]]
-    grown, before = (
-        " %, ".join(f"{100 * s[name]:.1f}" for s in small) for name in ("slicer", "untrained encoder")
+    light, world, learning, small, wide = (
+        results(f"{name}.json")
+        for name in ("first_light", "sound_world", "learning", "learning_small", "wide")
     )
-    small_mean = 100 * np.mean([s["slicer"] for s in small])
-    ends = [f"{100 * seed['average']['slicer']:.1f} %" for seed in learning["seeds"]]
-    beside, plan = learning["baselines"], learning["config"]
-    minutes_of = []
-    for speed in (results("speed.json"), results("speed_fp32.json")):
-        rates = speed["step"]["tiny"]["step, clips a second"], speed["pretraining"]["clips_per_second"]
-        fast, slow = (plan["steps"] * plan["batch_size"] / rate["median"] / 60 for rate in rates)
-        minutes_of.append(f"{fast:.0f} to {slow:.0f}")
-    seeds = [seed["average"] for seed in light["seeds"]]
-    mean = {name: 100 * np.mean([seed[name] for seed in seeds]) for name in seeds[0]}
-    trained = [f"{100 * seed['slicer']:.1f}" for seed in seeds]
-    random = [100 * network["average"] for network in light["untrained"]]
-    gain, inside, unheard = (
+    rows = []
+    for name, found in (
+        ("preset tiny, 200 steps", light),
+        (f"preset tiny, {learning['config']['steps']:,} steps", learning),
+        (f"preset small, {small['config']['steps']:,} steps", small),
+        ("preset small with `--dim 2048 --learning-rate 0.003`", wide),
+    ):
+        ends = [seed["average"]["slicer"] for seed in found["seeds"]]
+        random = np.mean([seed["average"]["untrained encoder"] for seed in found["seeds"]])
+        rows.append(f"| {name} | {percent(*ends)} | {percent(np.mean(ends))} | {percent(random)}")
+    random = [network["average"] for network in light["untrained"]]
+    rows[0] = rows[0].rpartition("|")[0] + (
+        f"| {percent(np.mean(random))} ({len(random)} networks: {percent(min(random))} to {percent(max(random))})"
+    )
+    for name in ("tiny", "small"):
+        card = (ROOT / "slicer_lite" / "pretrained" / f"{name}.md").read_text()
+        trained, untrained = re.search(r"\| average \| (.*) \| (.*) \|", card).groups()
+        rows.append(f"| weights in the package: {name} | {trained} | | {untrained}")
+    rows = [f"{row} |" for row in rows]
+    mel, majority = (
+        percent(np.mean([seed["average"][name] for seed in light["seeds"]]))
+        for name in ("mel mean + deviation", "majority class")
+    )
+    apart = results("unheard.json")
+    gain, within, heard, unheard = (
         "{difference:.1f} points ({low:.1f} to {high:.1f})".format(**{k: 100 * v for k, v in found.items()})
         for found in (
             light["gain_over_untrained"],
             light["gain_inside_the_train_split"],
-            results("unheard.json")["unheard_over_untrained"],
+            apart["heard_over_untrained"],
+            apart["unheard_over_untrained"],
         )
     )
-    unheard = unheard.replace(" points", "")
-    choose = results("choose.json")
-    whole, mixup, unmixed, instance, delores, tenth = (
-        np.mean([100 * r["average"] for r in choose if r["name"] == f"T 0.05, 1000 steps{changed}"])
-        for changed in ("", ", mixup", ", nomix", ", instance", ", delores", ", tenth")
-    )
+    heard, unheard = (text.replace(" points", "") for text in (heard, unheard))
+    assert apart["config"]["optimizer"] == "adamw"
+    minutes, rates = [], {}
+    for name in ("speed", "speed_fp32"):
+        speed = results(f"{name}.json")
+        rates[name] = speed["step"]["small"]["step, clips a second"]["median"]
+        plan = learning["config"]
+        whole = speed["step"]["tiny"]["step, clips a second"], speed["pretraining"]["clips_per_second"]
+        fast, slow = (plan["steps"] * plan["batch_size"] / rate["median"] / 60 for rate in whole)
+        minutes.append(f"{fast:.0f} to {slow:.0f}")
+    clips = small["config"]["steps"] * small["config"]["batch_size"]
+    hours = [f"{clips / rates[name] / 3600:.1f}" for name in ("speed", "speed_fp32")]
+    gpu = results("gpu.json")["rate"]["batch 512"]
     run = results("speed_fp32.json")["run"]["clips_per_second"]
-    cards = [(ROOT / "slicer_lite" / "pretrained" / f"{name}.md").read_text() for name in ("tiny", "small")]
-    tiny, larger = (re.search(r"\| average \| (.*) \| (.*) \|", card).groups() for card in cards)
+    first, many = results("choose.json"), results("ablations.json")
+    base = "T 0.05, 1000 steps"
+    cpu = {
+        name: inside(base + name, first)[0] for name in ("", ", mixup", ", nomix", ", instance", ", delores")
+    }
+    tenth = inside(f"{base}, tenth", first)[0]
+    base = "AdamW, 1000 steps"
+    names = "cluster loss alone", "no entropy term", "one-sided", "mixup", "released settings"
+    card = {name: inside(f"{base}, {name}", many) for name in names}
+    card["base"] = inside(base, many)
+    assert all(seeds == 3 for name, (_, seeds) in card.items() if name != "base")
+    assert card["base"][1] == 6
     return [
-        f"tiny averages {tiny[0]} % on the same tasks (untrained {tiny[1]} %), small {larger[0]} % "
-        f"(untrained {larger[1]} %)",
-        f"average {mean['slicer']:.1f} % (three seeds: {', '.join(trained)}), beside "
-        f"{np.mean(random):.1f} % for the same encoder untrained ({len(random)} networks: {min(random):.1f} to "
-        f"{max(random):.1f}), {mean['mel mean + deviation']:.1f} % for mel statistics and "
-        f"{mean['majority class']:.1f} % for the majority class: a gain of {gain}",
-        f"then {minutes:.1f} minutes of steps, at {gpu['clips a second']['median']:,.0f} clips a second",
+        *rows,
+        f"Mel statistics have {mel}, the majority class {majority}",
+        f"200 steps gain {gain} over untrained networks",
+        f"it is {within}. With AdamW, the presets' first optimiser, it was {heard} of sounds that pre-training had "
+        f"heard, and {unheard} of sounds that it had not",
+        f"The {plan['steps']:,} steps of preset tiny are {minutes[0]} minutes of two idle cores with bf16 and "
+        f"{minutes[1]} without, at the rates above; those of small {hours[0]} and {hours[1]} hours",
+        f"then {gpu['minutes for 250,000 clips, 50 epochs']:.1f} minutes of steps, at "
+        f"{gpu['clips a second']['median']:,.0f} clips a second",
         f"ran at {run['median']:.0f} clips/s ({run['min']:.0f} to {run['max']:.0f}, three runs)",
-        f"ends at {grown} % (three seeds: {small_mean:.1f} % on average; untrained {before} %)",
-        f"Inside the train split, where there are more clips to tell by, it is {inside}, and {unheard} of sounds "
-        "there that pre-training has not heard",
-        f"The preset's {plan['steps']:,} steps, {minutes_of[0]} minutes of two idle cores with bf16 and "
-        f"{minutes_of[1]} without at the rates above, end at "
-        f"{ends[0]}, {ends[1]} and {ends[2]}, beside "
-        f"{100 * beside['untrained encoder']:.1f} % and {100 * beside['mel mean + deviation']:.1f} %",
-        f"SLICER averages {whole:.1f} %, with plain mixup instead of k-mix {mixup:.1f} %, with no mixing "
-        f"{unmixed:.1f} %, without its cluster loss {instance:.1f} %, DeLoRes-M {delores:.1f} %, and SLICER trained "
-        f"on a tenth of the clips {tenth:.1f} %",
+        f"SLICER averages {cpu['']} %, with plain mixup instead of k-mix {cpu[', mixup']} %, with no mixing "
+        f"{cpu[', nomix']} %, without its cluster loss {cpu[', instance']} %, DeLoRes-M {cpu[', delores']} %, and "
+        f"SLICER trained on a tenth of the clips {tenth} %",
+        f"SLICER averages {card['base'][0]} % (six seeds), with mixup {card['mixup'][0]} %, without the entropy term "
+        f"{card['no entropy term'][0]} %, one-sided {card['one-sided'][0]} %, with the released settings "
+        f"{card['released settings'][0]} %, and with the cluster loss alone {card['cluster loss alone'][0]} %",
         f"mel statistics average {world['accuracy']['mean_spectrum']['average']:.0f} % over its eight tasks, "
         f"a supervised encoder {world['accuracy']['supervised']['average']:.0f} %",
     ]
