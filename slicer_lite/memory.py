@@ -14,11 +14,8 @@ from slicer_lite.device import autocast
 from slicer_lite.moco import MoCo
 from slicer_lite.weights import METHODS
 
-_STATES = {
-    "adamw": (2, 2),
-    "muon": (1, 2),
-    "sgd": (1, 1),
-}  # numbers kept for each weight of a matrix, of a vector
+# Numbers that an optimiser keeps for each weight of a matrix, of a vector.
+_STATES = {"adamw": (2, 2), "muon": (1, 2), "sgd": (1, 1)}
 _INPUTS = 4 * (WINDOW + 4 * N_MELS * FRAMES)  # bytes of a clip's waveform, log-mel, partner and views
 
 

@@ -54,6 +54,46 @@ def test_a_step_is_as_large_as_adamw_s():
     assert 0.7 * 0.2 < moved.square().mean().sqrt() < 1.2 * 0.2  # root mean square
 
 
+def test_where_there_is_no_gradient_only_the_decay_is_left():
+    start = torch.randn(4, 6)
+    torch.testing.assert_close(stepped(start, [torch.zeros(4, 6)]), start * (1 - 0.01 * 0.1))
+
+
+def test_matrix_and_vector_in_one_optimiser_move_as_each_alone():
+    starts = torch.randn(6, 4), torch.randn(5)
+    gradients = [(torch.randn(6, 4), torch.randn(5)) for _ in range(3)]
+    weights = [nn.Parameter(start.clone()) for start in starts]
+    both = Muon(weights, 0.01, weight_decay=0.1)
+    for pair in gradients:
+        for weight, gradient in zip(weights, pair, strict=True):
+            weight.grad = gradient.clone()
+        both.step()
+    for number, weight in enumerate(weights):
+        alone = stepped(starts[number], [pair[number] for pair in gradients])
+        torch.testing.assert_close(weight.detach(), alone)
+
+
+def test_a_closure_gives_loss_and_gradient():
+    weight = nn.Parameter(torch.randn(4, 6))
+    start = weight.detach().clone()
+    optimizer = Muon([weight], 0.01, weight_decay=0.1)
+
+    def closure():
+        loss = (weight**3).sum()
+        loss.backward()
+        return loss
+
+    for _ in range(2):
+        expected = (weight.detach() ** 3).sum()
+        torch.testing.assert_close(optimizer.step(closure), expected)
+    by_hand = nn.Parameter(start)
+    optimizer = Muon([by_hand], 0.01, weight_decay=0.1)
+    for _ in range(2):
+        by_hand.grad = 3 * by_hand.detach() ** 2
+        optimizer.step()
+    torch.testing.assert_close(weight, by_hand)
+
+
 def test_vectors_move_as_adamw_moves_them():
     start, *gradients = torch.randn(4, 16)
     weight = nn.Parameter(start.clone())
