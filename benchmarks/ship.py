@@ -5,8 +5,7 @@
 They learn from the train split of the embedded sound world and from those recordings of FOLDER (a set with a
 manifest.csv that names sources and licences) that are free to use for anything: CC0, public domain, CC BY, CC BY-SA.
 Without --data they learn from the sound world alone, which needs no recordings. Scores on FOLDER's test split are
-measured on the file as it is shipped, in half precision. What they mean is then written into the card by hand, under
-Limits: small's says that it is barely ahead of an untrained network.
+measured on the file as it is shipped, in half precision.
 """
 
 import argparse
