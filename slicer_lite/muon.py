@@ -41,7 +41,8 @@ class Muon(torch.optim.AdamW):
     def _move(self, weight: nn.Parameter, rate: float | Tensor, decay: float) -> None:
         state = self.state[weight]
         if not state:
-            state["step"] = torch.zeros((), device=weight.device)  # not used: AdamW looks for it in all that it loads
+            # Not used: AdamW looks for it in all that it loads.
+            state["step"] = torch.zeros((), device=weight.device)
             state["momentum"] = torch.zeros_like(weight)
         gradient = cast(Tensor, weight.grad)
         momentum = state["momentum"].mul_(MOMENTUM).add_(gradient)
