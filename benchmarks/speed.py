@@ -4,6 +4,7 @@
         [--data sounds] [--out FILE]
 
 `--data` is for the parts `pretraining` and `run`; results/speed_fp32.json is of a CPU without instructions for bf16.
+results/speed_muon.json has these two parts since presets tiny and small take Muon; the others' rates are with AdamW.
 
 Run it on an idle machine. Figures are medians of 3 to 10 repeats, with the smallest and the largest, or single
 values; ratios are taken turn by turn. Parts that are not asked for keep the figures that the file has.

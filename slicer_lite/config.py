@@ -184,7 +184,7 @@ _SMALL_DATA: dict[str, Any] = {
 }
 
 PRESETS: dict[str, Config] = {
-    # 1,000 steps are 17 to 22 minutes of two CPU cores, at the rates that README's table has.
+    # 1,000 steps are 17 to 23 minutes of two CPU cores, at the rates that README gives.
     "tiny": Config().replace(channels=32, dim=256, **_SMALL_DATA),
     # Longer, against more negatives, with one more layer in the instance head: each was as good or better inside
     # the train split.

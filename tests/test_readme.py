@@ -19,6 +19,10 @@ def percent(*shares):
     return ", ".join(f"{100 * share:.1f}" for share in shares)
 
 
+def rate(found):
+    return "{median:.0f} clips/s ({min:.0f} to {max:.0f})".format(**found["clips_per_second"])
+
+
 def inside(name, results):
     """Mean accuracy, and of how many seeds, of a setting that was probed inside the train split."""
     found = [r["average"] for r in results if r["name"] == name]
@@ -69,17 +73,20 @@ def quoted():
     folds = [row["folds"].values() for row in light["inside"] if row["name"] == "untrained"]
     untrained = np.mean([np.mean([np.mean(task) for task in tasks]) for tasks in folds])
     minutes, rates = [], {}
-    for name in ("speed", "speed_fp32"):
-        speed = results(f"{name}.json")
-        rates[name] = speed["step"]["small"]["step, clips a second"]["median"]
-        plan = learning["config"]
-        whole = speed["step"]["tiny"]["step, clips a second"], speed["pretraining"]["clips_per_second"]
-        fast, slow = (plan["steps"] * plan["batch_size"] / rate["median"] / 60 for rate in whole)
+    for name in ("speed", "speed_fp32", "speed_muon"):
+        speed, plan = results(f"{name}.json"), learning["config"]
+        whole = speed["pretraining"]["clips_per_second"]
+        if name == "speed_muon":
+            whole = whole, speed["run"]["clips_per_second"]
+        else:
+            rates[name] = speed["step"]["small"]["step, clips a second"]["median"]
+            whole = speed["step"]["tiny"]["step, clips a second"], whole
+        fast, slow = (plan["steps"] * plan["batch_size"] / each["median"] / 60 for each in whole)
         minutes.append(f"{fast:.0f} to {slow:.0f}")
     clips = small["config"]["steps"] * small["config"]["batch_size"]
     hours = [f"{clips / rates[name] / 3600:.1f}" for name in ("speed", "speed_fp32")]
     gpu = results("gpu.json")["rate"]["batch 512"]
-    run = results("speed_fp32.json")["run"]["clips_per_second"]
+    run, muon = results("speed_fp32.json")["run"]["clips_per_second"], results("speed_muon.json")
     first, many = results("choose.json"), results("ablations.json")
     base = "T 0.05, 1000 steps"
     cpu = {
@@ -101,7 +108,10 @@ def quoted():
         f"lifts untrained networks from {rows[2].split()[-2]} to {rows[3].split()[-2]}",
         f"untrained networks have {100 * untrained:.1f} % there",
         f"The {plan['steps']:,} steps of preset tiny are {minutes[0]} minutes of two idle cores with bf16 and "
-        f"{minutes[1]} without, at the rates above; those of small {hours[0]} and {hours[1]} hours",
+        f"{minutes[1]} without, at the rates above, and {minutes[2]} with Muon on the Xeon",
+        f"Those of small are {hours[0]} and {hours[1]} hours",
+        f"whole steps of tiny on recordings ran at {rate(muon['pretraining'])}",
+        f"a whole `pretrain` at {rate(muon['run']).replace(' clips/s', '')}",
         f"then {gpu['minutes for 250,000 clips, 50 epochs']:.1f} minutes of steps, at "
         f"{gpu['clips a second']['median']:,.0f} clips a second",
         f"ran at {run['median']:.0f} clips/s ({run['min']:.0f} to {run['max']:.0f}, three runs)",
