@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-MOMENTUM = 0.95  # as published
+_MOMENTUM = 0.95  # as published
 _POLYNOMIAL = 3.4445, -4.7750, 2.0315  # of a Newton-Schulz iteration, as published
 _ITERATIONS = 5  # as published
 
@@ -45,8 +45,8 @@ class Muon(torch.optim.AdamW):
             state["step"] = torch.zeros((), device=weight.device)
             state["momentum"] = torch.zeros_like(weight)
         gradient = cast(Tensor, weight.grad)
-        momentum = state["momentum"].mul_(MOMENTUM).add_(gradient)
-        direction = orthogonal((gradient + MOMENTUM * momentum).flatten(1))  # Nesterov's
+        momentum = state["momentum"].mul_(_MOMENTUM).add_(gradient)
+        direction = orthogonal((gradient + _MOMENTUM * momentum).flatten(1))  # Nesterov's
         size = 0.2 * max(direction.shape) ** 0.5
         weight.mul_(1 - rate * decay).sub_(direction.view_as(weight) * (rate * size))
 

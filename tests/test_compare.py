@@ -1,6 +1,7 @@
 """Settings against each other: intervals by hand, and what counts as one change."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -52,6 +53,32 @@ def test_the_spread_over_seeds_is_pooled_by_hand():
     # Variances 0.005 and 0 within the two settings; the baseline has none of a training's seeds.
     reach = stats.t.ppf(0.975, 2) * np.sqrt(0.0025 * (1 / 2 + 1 / 2))
     assert (row["difference"], row["high"] - row["difference"]) == pytest.approx((0.15, reach))
+
+
+def test_only_what_is_asked_for_is_compared_under_its_other_name():
+    far = [result("far", {"a": [0.0, 0.1], "b": [0.2, 0.9]}, seed) for seed in (0, 1)]
+    other = result("other", {"a": [0.5, 0.7], "b": [0.8, 0.9]}, dropout=0.1)
+    found = compare.differences([BASE, *far, other], "base", {"other": "dropout 0.1"})
+    alone = compare.differences([BASE, other], "base")
+    assert list(found.index) == ["dropout 0.1"]
+    assert found.loc["dropout 0.1"].to_dict() == alone.loc["other"].to_dict()
+
+
+def test_a_difference_in_words():
+    found = pd.DataFrame(
+        {
+            "difference": [0.02, -0.02, 0.02],
+            "low": [0.01, -0.03, -0.01],
+            "high": [0.03, -0.01, 0.05],
+            "seeds": [1, 2, 3],
+        },
+        index=["a", "b", "c"],
+    )
+    assert compare.in_words(found) == [
+        "a: better (+2.0, +1.0 to +3.0; 1 seed)",
+        "b: worse (-2.0, -3.0 to -1.0; 2 seeds)",
+        "c: not to be told apart (+2.0, -1.0 to +5.0; 3 seeds)",
+    ]
 
 
 def test_tasks_may_have_different_numbers_of_folds():

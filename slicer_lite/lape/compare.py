@@ -47,7 +47,9 @@ def fold_accuracies(
     return found
 
 
-def differences(results: Sequence[Result], base: str) -> pd.DataFrame:
+def differences(
+    results: Sequence[Result], base: str, changes: Mapping[str, str] | None = None
+) -> pd.DataFrame:
     """How far each setting lies from the one called `base`: mean over tasks and folds, with a 95 % interval.
 
     The interval has two sources, which are added: the clips (deviation of the differences over folds, with the
@@ -58,6 +60,12 @@ def differences(results: Sequence[Result], base: str) -> pd.DataFrame:
     says nothing of what another seed would give. No correction is made for looking at several settings: of twenty
     that do nothing, one is expected to lie outside its interval.
 
+    Args:
+        results: of the base and of other settings.
+        base: its name.
+        changes: names of the settings to compare with it, and what to call each, as `families` gives them; results
+            of others are left aside. Without it all are compared, under their own names.
+
     Returns:
         A row for each other setting, in the order of `results`; columns `difference`, `low` and `high` (accuracies
         from -1 to 1), `seeds` (their number), `by_seed` (a list: the difference of each seed from the base's mean).
@@ -66,6 +74,8 @@ def differences(results: Sequence[Result], base: str) -> pd.DataFrame:
         ValueError: there is no result called `base`, two have one name and seed or differ in their tasks or
             numbers of folds, or a task has one fold.
     """
+    if changes is not None:
+        results = [result for result in results if result["name"] in (base, *changes)]
     runs = [(result["name"], result["seed"]) for result in results]
     if twice := [run for run in runs if runs.count(run) > 1]:
         name, seed = twice[0]
@@ -106,7 +116,19 @@ def differences(results: Sequence[Result], base: str) -> pd.DataFrame:
         }
     return pd.DataFrame.from_dict(
         rows, orient="index", columns=["difference", "low", "high", "seeds", "by_seed"]
-    )
+    ).rename(changes or {})
+
+
+def in_words(found: pd.DataFrame) -> list[str]:
+    """A line for each row of `differences`, in percentage points: better, worse, or not to be told apart."""
+    said = []
+    for name, row in found.iterrows():
+        verdict = "better" if row["low"] > 0 else "worse" if row["high"] < 0 else "not to be told apart"
+        points = [100 * row[column] for column in ("difference", "low", "high")]
+        seeds = int(row["seeds"])
+        of = "1 seed" if seeds == 1 else f"{seeds} seeds"
+        said.append(f"{name}: {verdict} ({points[0]:+.1f}, {points[1]:+.1f} to {points[2]:+.1f}; {of})")
+    return said
 
 
 def families(results: Sequence[Result]) -> dict[str, dict[str, str]]:
