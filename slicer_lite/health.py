@@ -12,8 +12,10 @@ from torch.nn.functional import normalize
 from slicer_lite.device import in_double
 
 # Where a number becomes a warning; all [ours], seen in runs that were broken on purpose.
-_FEW_CLUSTERS = 0.1  # share of clusters in use
-_LOW_ENTROPY = 0.5  # of the clusters' use, as a share of the largest possible
+_LOW_ENTROPY = (
+    0.5  # of the clusters' use, as a share of the largest possible. (How many clusters are some clip's
+)
+# first choice tells nothing by itself: while all shares are alike, as at the beginning, a hair decides.)
 _LOW_RANK = 0.02  # RankMe as a share of the largest possible …
 _FEW_DIMENSIONS = 3  # … and in any case: small healthy networks have 4 and more, collapsed ones 1 to 2
 _STILL = 1e-6  # share of its way to the student that the teacher goes in a step
@@ -108,16 +110,11 @@ def diagnose(health: Mapping[str, float]) -> list[str]:
             `waiting`.
     """
     said = []
-    used = health.get("clusters_used")
-    if used is not None and used < _FEW_CLUSTERS:
+    if health.get("cluster_entropy", 1.0) < _LOW_ENTROPY:
         said.append(
-            f"Cluster collapse: only {used:.0%} of the clusters are any clip's first choice. "
+            f"Cluster collapse: a few clusters have nearly all clips ({health['clusters_used']:.0%} are any clip's "
+            f"first choice; the entropy of their use is {health['cluster_entropy']:.0%} of the largest). "
             "Raise entropy_weight, or lower learning_rate."
-        )
-    elif health.get("cluster_entropy", 1.0) < _LOW_ENTROPY:
-        said.append(
-            "Cluster collapse: a few clusters have nearly all clips; the entropy of their use is "
-            f"{health['cluster_entropy']:.0%} of the largest. Raise entropy_weight, or lower learning_rate."
         )
     rank, largest = health.get("rank"), health.get("largest_rank")
     if rank is not None and largest and rank < max(_LOW_RANK * largest, min(_FEW_DIMENSIONS, largest / 2)):

@@ -105,15 +105,42 @@ def tones(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def minute() -> sl.Config:
-    """Settings so small that a step takes milliseconds."""
-    return sl.preset(
-        "tiny",
+    """Settings so small that a step takes milliseconds; all of them, so that no preset changes what tests test."""
+    return sl.Config(
         channels=4,
         dim=16,
+        dropout=0.3,
+        projection_dim=128,
+        projection_layers=1,
         clusters=4,
-        queue=64,
+        mixing="kmix",
+        mix_ratio=0.4,
         mix_memory=32,
+        mix_top_k=128,
+        mix_centroids=4,
+        mix_before_standardising=False,
+        crop_min=0.6,
+        crop_max=1.5,
+        two_windows=False,
+        method="slicer",
+        temperature=0.05,
+        queue=64,
+        mask_own_keys=True,
+        cluster_temperature=1.0,
+        instance_weight=1.0,
+        cluster_weight=1.0,
+        entropy_weight=1.0,
+        decorrelation_weight=1.0,
+        symmetric=True,
+        teacher_momentum=0.99,
+        optimizer="adamw",
+        learning_rate=1e-3,
+        momentum=0.9,
+        weight_decay=1e-4,
+        warmup=0.025,
+        schedule="cosine",
         batch_size=8,
         steps=12,
+        seed=0,
         precision="fp32",
     )
