@@ -22,6 +22,19 @@ settings.load_profile("quiet")
 RECORDINGS = Path(__file__).parents[2] / "shared" / "data" / "recordings"
 
 
+def pytest_terminal_summary(terminalreporter):
+    """One line of what people would miss: the browser tests, which need a program that is no Python package."""
+    skipped = [
+        report for report in terminalreporter.stats.get("skipped", []) if "tests/browser/" in report.nodeid
+    ]
+    if skipped:
+        terminalreporter.write_line(
+            f"{len(skipped)} browser tests were skipped: there is no Chromium. To run them: make browser, or install "
+            "the system's package chromium, then make test.",
+            yellow=True,
+        )
+
+
 @pytest.fixture(autouse=True, scope="session")
 def own_cache(tmp_path_factory):
     """Tests decode into a cache of their own, never into the user's."""
