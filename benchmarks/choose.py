@@ -31,12 +31,14 @@ import torch
 from measure import machine
 
 import slicer_lite as sl
-from slicer_lite.embed import mel_statistics
-from slicer_lite.files import write_json
-from slicer_lite.lape.compare import fold_accuracies
-from slicer_lite.randomness import generator
-from slicer_lite.views import fit_views
-from slicer_lite.weights import Pretrained, untrained
+from slicer_lite.base.device import choose_device
+from slicer_lite.base.files import write_json
+from slicer_lite.base.randomness import generator
+from slicer_lite.explore.embed import mel_statistics
+from slicer_lite.method.slicer import Network
+from slicer_lite.method.views import fit_views
+from slicer_lite.probe.compare import fold_accuracies
+from slicer_lite.share.weights import Pretrained, untrained
 
 RESULTS = Path(__file__).parent / "results" / "choose.json"
 
@@ -66,7 +68,7 @@ def features(job: Job) -> tuple[np.ndarray, float | None]:
         return mel_statistics(train), None
     if job.name == "untrained":
         views = fit_views(job.config, train, device=torch.device("cpu"))
-        model = untrained(Pretrained(sl.slicer.Network(job.config), None, job.config, 0), job.config.seed)
+        model = untrained(Pretrained(Network(job.config), None, job.config, 0), job.config.seed)
         model.encoder.mean.copy_(views.mean)
         model.encoder.deviation.copy_(views.deviation)
         return sl.embed(model.encoder, train), None
@@ -77,7 +79,7 @@ def features(job: Job) -> tuple[np.ndarray, float | None]:
     begun_before = job.run.exists()
     model = sl.pretrain(job.config, heard, job.run, device=job.device, progress=False, compile=job.compile)
     taken = None if begun_before else time.monotonic() - begun
-    return sl.embed(model.encoder.to(sl.device.choose_device(job.device)), train), taken
+    return sl.embed(model.encoder.to(choose_device(job.device)), train), taken
 
 
 def same(result: dict[str, Any], job: Job) -> bool:

@@ -16,11 +16,11 @@ import onnxruntime
 from measure import command, machine
 
 import slicer_lite as sl
+from slicer_lite.base.files import write_json
 from slicer_lite.config import PRESETS
-from slicer_lite.export import save_onnx, save_program
-from slicer_lite.files import write_json
 from slicer_lite.lape import evaluate
 from slicer_lite.lape.report import as_text
+from slicer_lite.share.export import save_onnx, save_program
 
 RESULTS = Path(__file__).parent / "results" / "export.json"
 

@@ -21,11 +21,11 @@ from measure import command, machine
 from scipy import stats
 
 import slicer_lite as sl
-from slicer_lite.files import write_json
+from slicer_lite.base.files import write_json
 from slicer_lite.lape import evaluate
-from slicer_lite.lape.compare import differences, fold_accuracies
 from slicer_lite.lape.report import TRAINED, UNTRAINED, as_text
-from slicer_lite.weights import Pretrained, untrained
+from slicer_lite.probe.compare import differences, fold_accuracies
+from slicer_lite.share.weights import Pretrained, untrained
 
 RESULTS = Path(__file__).parent / "results" / "first_light.json"
 

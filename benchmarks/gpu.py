@@ -23,13 +23,14 @@ from speed import floor, some_clips
 from torch.utils.flop_counter import FlopCounterMode
 
 import slicer_lite as sl
-from slicer_lite import train
+from slicer_lite.base.device import choose_device
+from slicer_lite.base.files import write_json
 from slicer_lite.config import Config
-from slicer_lite.cuda_graph import Replayed
-from slicer_lite.files import write_json
 from slicer_lite.lape import learning_curve
-from slicer_lite.run_folder import TIMINGS, read_metrics
-from slicer_lite.train import Training
+from slicer_lite.training import loop
+from slicer_lite.training.cuda_graph import Replayed
+from slicer_lite.training.loop import Training
+from slicer_lite.training.run_folder import TIMINGS, read_metrics
 
 RESULTS = Path(__file__).parent / "results" / "gpu.json"
 EPOCHS, CLIPS = 50, 250_000  # the paper's pre-training
@@ -39,7 +40,7 @@ class Bench:
     """What all parts need: the device, and how much to do."""
 
     def __init__(self, device: str, quick: bool, data: str | None):
-        self.device, self.quick, self.data = sl.device.choose_device(device), quick, data
+        self.device, self.quick, self.data = choose_device(device), quick, data
         self.repeats = 3 if quick else 30
 
     def batch(self, size: int) -> int:
@@ -101,7 +102,7 @@ def ways(bench: Bench) -> dict[str, object]:
         config = sl.preset(name, batch_size=size)
         with ExitStack() as stack:
             folders = [stack.enter_context(tempfile.TemporaryDirectory()) for _ in range(3)]
-            with mock.patch.object(train, "Replayed", lambda work, device: work):
+            with mock.patch.object(loop, "Replayed", lambda work, device: work):
                 plain = bench.training(config, folders[0])
             runs = [plain, *(bench.training(config, folders[1 + c], compile=bool(c)) for c in (0, 1))]
             times = seconds(*(run.one_step for run in runs), repeats=bench.repeats, warmups=5)

@@ -17,8 +17,9 @@ import pandas as pd
 from measure import command, machine
 
 import slicer_lite as sl
-from slicer_lite import figures, lape
-from slicer_lite.files import write_json
+from slicer_lite import lape
+from slicer_lite.base.files import write_json
+from slicer_lite.explore import figures
 from slicer_lite.lape.report import TRAINED, as_text
 
 RESULTS = Path(__file__).parent / "results" / "learning.json"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from slicer_lite.device import computes_in_bf16
+from slicer_lite.base.device import computes_in_bf16
 
 
 def seconds(*works: Callable[[], object], repeats: int = 7, warmups: int = 2) -> list[list[float]]:

@@ -1,4 +1,4 @@
-"""Train the weights that come with the package, and write them and their card into slicer_lite/pretrained/.
+"""Train the weights that come with the package, and write them and their card into slicer_lite/share/pretrained/.
 
     python benchmarks/ship.py --data FOLDER --name tiny [--steps N] [--runs FOLDER]
 
@@ -17,10 +17,10 @@ import pandas as pd
 from measure import machine
 
 import slicer_lite as sl
-from slicer_lite.data import Table, make_table, read_table
+from slicer_lite.audio.table import Table, make_table, read_table
 from slicer_lite.lape import evaluate
 from slicer_lite.lape.report import TRAINED, UNTRAINED
-from slicer_lite.weights import SHIPPED, SUFFIX, save_weights
+from slicer_lite.share.weights import SHIPPED, SUFFIX, save_weights
 
 FREE = re.compile(r"CC0|Public Domain|CC BY(-SA)?( \d\.\d| \(version not stated\))?")
 

@@ -5,7 +5,7 @@ Two readers of the same train and test halves, eight tasks, accuracy on the test
 - `mean_spectrum`: logistic regression on the mean and the deviation over time of each of 64 log-mel bands. It
   should do badly: under 75 on average.
 - `supervised`: an AudioNTT encoder trained from scratch with the labels of all tasks, a head for each
-  (`slicer_lite.lape.supervised`). It should do well, over 90 on average: the labels can be heard within windows of
+  (`slicer_lite.probe.supervised`). It should do well, over 90 on average: the labels can be heard within windows of
   0.95 s.
 
     python benchmarks/sound_world.py [--out FILE] [--epochs N] [--clips N]
@@ -31,8 +31,8 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 import slicer_lite as sl
-from slicer_lite.lape.supervised import supervised
-from slicer_lite.logmel import LogMel
+from slicer_lite.method.logmel import LogMel
+from slicer_lite.probe.supervised import supervised
 from slicer_lite.sounds import TASKS, make_sounds
 
 CHANNELS, DIM = 32, 256

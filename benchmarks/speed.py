@@ -28,15 +28,15 @@ import torch
 from measure import machine, ratios, seconds, spread
 
 import slicer_lite as sl
+from slicer_lite.audio.store import _write_index
+from slicer_lite.audio.table import make_table
+from slicer_lite.base.device import autocast, memory_kept, trains_in_bf16
+from slicer_lite.base.files import write_json
 from slicer_lite.config import SAMPLE_RATE, WINDOW, Config
-from slicer_lite.data import make_table
-from slicer_lite.device import autocast, memory_kept, trains_in_bf16
-from slicer_lite.files import write_json
-from slicer_lite.kmix import KMix
-from slicer_lite.slicer import SLICER
-from slicer_lite.store import _write_index
-from slicer_lite.train import Training
-from slicer_lite.views import TwoViews
+from slicer_lite.method.kmix import KMix
+from slicer_lite.method.slicer import SLICER
+from slicer_lite.method.views import TwoViews
+from slicer_lite.training.loop import Training
 
 RESULTS = Path(__file__).parent / "results" / "speed.json"
 CPU = torch.device("cpu")

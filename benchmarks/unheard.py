@@ -22,9 +22,9 @@ import torch
 from measure import command, machine
 
 import slicer_lite as sl
-from slicer_lite.files import write_json
-from slicer_lite.lape.compare import differences, fold_accuracies
-from slicer_lite.lape.probe import split_folds
+from slicer_lite.base.files import write_json
+from slicer_lite.probe.compare import differences, fold_accuracies
+from slicer_lite.probe.linear import split_folds
 
 RESULTS = Path(__file__).parent / "results"
 FOLDS = 5

@@ -14,19 +14,19 @@ from typing import Annotated, Literal
 
 import tyro
 
-from slicer_lite import health
+from slicer_lite.audio.store import load_clips
+from slicer_lite.base.device import choose_device
+from slicer_lite.base.files import need_writable, write_durably, write_json
 from slicer_lite.config import PRESETS, Config
-from slicer_lite.device import choose_device
-from slicer_lite.embed import embed
-from slicer_lite.files import need_writable, write_durably, write_json
+from slicer_lite.explore.embed import embed
 from slicer_lite.lape.checkpoints import load_checkpoint, save_checkpoint
 from slicer_lite.lape.commands import Lape
 from slicer_lite.lape.report import as_text, evaluate
-from slicer_lite.run_folder import read_metrics
+from slicer_lite.share.weights import LAPE_SUFFIXES, load, save_weights
 from slicer_lite.sounds import make_sounds
-from slicer_lite.store import load_clips
-from slicer_lite.train import SETTLED, pretrain
-from slicer_lite.weights import LAPE_SUFFIXES, load, save_weights
+from slicer_lite.training import health
+from slicer_lite.training.loop import SETTLED, pretrain
+from slicer_lite.training.run_folder import read_metrics
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ class Export:
     """Show where in the code an error arose."""
 
     def run(self) -> None:
-        from slicer_lite import export
+        from slicer_lite.share import export
 
         kind = self.out.suffix
         if kind not in EXPORTS or (self.int8 and kind != ".onnx"):

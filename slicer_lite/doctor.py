@@ -17,8 +17,8 @@ from typing import Literal
 import torch
 
 import slicer_lite
-from slicer_lite.data import AUDIO_SUFFIXES, cache_folder
-from slicer_lite.device import choose_device, computes_in_bf16
+from slicer_lite.audio.table import AUDIO_SUFFIXES, cache_folder
+from slicer_lite.base.device import choose_device, computes_in_bf16
 
 LEAST_FREE = 2.0  # GB; an hour of sound takes 0.12 GB of the store
 EXTRAS = ("notebooks", "hub", "export", "tensorboard", "docs", "test")  # of pyproject.toml

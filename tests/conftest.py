@@ -14,7 +14,9 @@ from hypothesis import settings
 from matplotlib.figure import Figure
 
 import slicer_lite as sl
-from slicer_lite import device, figures, train
+from slicer_lite.base import device
+from slicer_lite.explore import figures
+from slicer_lite.training import loop
 
 settings.register_profile("quiet", deadline=None, max_examples=25, print_blob=True)
 settings.load_profile("quiet")
@@ -60,13 +62,13 @@ def on_cpu(monkeypatch):
 @pytest.fixture(autouse=True)
 def undrawn(monkeypatch):
     """A run ends with an empty picture: drawing its curves takes longer than the short runs of most tests."""
-    monkeypatch.setattr(train, "figures", SimpleNamespace(curves=lambda run: Figure()))
+    monkeypatch.setattr(loop, "figures", SimpleNamespace(curves=lambda run: Figure()))
 
 
 @pytest.fixture
 def drawn(undrawn, monkeypatch):
     """A run ends with its curves, as it does outside tests."""
-    monkeypatch.setattr(train, "figures", figures)
+    monkeypatch.setattr(loop, "figures", figures)
 
 
 @pytest.fixture(autouse=True)

@@ -18,9 +18,10 @@ import soundfile
 import torch
 
 import slicer_lite as sl
+from slicer_lite.audio.decode import decode
+from slicer_lite.base.device import choose_device
 from slicer_lite.cli import main
-from slicer_lite.decode import decode
-from slicer_lite.weights import _ABOUT
+from slicer_lite.share.weights import _ABOUT
 
 
 def wav(path, samples=None, rate=16_000, **options):
@@ -474,7 +475,7 @@ def test_gpus_that_are_there_are_named(monkeypatch):
     with pytest.raises(
         ValueError, match="'cuda:3' is not there on this machine. Use --device cuda:0 or cuda:1"
     ):
-        sl.device.choose_device("cuda:3")
+        choose_device("cuda:3")
 
 
 def test_only_networks_on_a_gpu_are_compiled(tones, tmp_path, minute):

@@ -50,7 +50,7 @@ def quoted():
         f"| {percent(np.mean(random))} ({len(random)} networks: {percent(min(random))} to {percent(max(random))})"
     )
     for name in ("tiny", "small"):
-        card = (ROOT / "slicer_lite" / "pretrained" / f"{name}.md").read_text()
+        card = (ROOT / "slicer_lite" / "share" / "pretrained" / f"{name}.md").read_text()
         trained, untrained = re.search(r"\| average \| (.*) \| (.*) \|", card).groups()
         rows.append(f"| weights in the package: {name} | {trained} | | {untrained}")
     rows = [f"{row} |" for row in rows]

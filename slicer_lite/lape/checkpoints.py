@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from slicer_lite.base.files import write_durably
 from slicer_lite.config import N_MELS, Config
-from slicer_lite.encoder import Encoder
-from slicer_lite.files import write_durably
-from slicer_lite.slicer import Network
-from slicer_lite.weights import Pretrained
+from slicer_lite.method.encoder import Encoder
+from slicer_lite.method.slicer import Network
+from slicer_lite.share.weights import Pretrained
 
 _STUDENT = "encoder_q."
 _NAMES = {
@@ -170,9 +170,9 @@ def load_audiontt(path: str | Path) -> Encoder:
     """The encoder alone of a checkpoint of LAPE (any of its methods) or BYOL-A, in evaluation mode.
 
     Of a student and a teacher the student is taken. Such files hold no input statistics, unless `save_checkpoint`
-    wrote them: mean and deviation are then 0 and 1, and `slicer_lite.embed.set_statistics` gives others. BYOL-A's own
-    evaluation takes those of the task's train split. The log-mels are taken to be ours: both toolkits pre-train on
-    librosa's.
+    wrote them: mean and deviation are then 0 and 1, and `slicer_lite.explore.embed.set_statistics` gives others.
+    BYOL-A's own evaluation takes those of the task's train split. The log-mels are taken to be ours: both toolkits
+    pre-train on librosa's.
 
     Raises:
         FileNotFoundError: there is no such file.

@@ -11,14 +11,14 @@ from typing import Annotated, Any
 
 import tyro
 
-from slicer_lite.embed import set_statistics
-from slicer_lite.files import need_writable, write_json
+from slicer_lite.audio.store import Clips, load_clips
+from slicer_lite.base.files import need_writable, write_json
+from slicer_lite.explore.embed import set_statistics
 from slicer_lite.lape.checkpoints import load_audiontt
 from slicer_lite.lape.report import write_report
 from slicer_lite.lape.run import Baseline, Protocol, check_seeds, is_result_of, of_task, run_task
 from slicer_lite.lape.tasks import TASKS, Task, find_tasks
-from slicer_lite.store import Clips, load_clips
-from slicer_lite.weights import LAPE_SUFFIXES, load
+from slicer_lite.share.weights import LAPE_SUFFIXES, load
 
 
 @dataclass(frozen=True)

@@ -14,15 +14,15 @@ import sklearn
 import torch
 
 import slicer_lite
-from slicer_lite import figures
-from slicer_lite.embed import embed, mel_statistics
-from slicer_lite.files import write_durably, write_json
-from slicer_lite.lape.probe import check_features, check_rows, check_seed, majority_of, quick_probe
+from slicer_lite.audio.store import Clips
+from slicer_lite.base.files import write_durably, write_json
+from slicer_lite.explore import figures
+from slicer_lite.explore.embed import embed, mel_statistics
 from slicer_lite.lape.run import NAMES, PROTOCOLS
 from slicer_lite.lape.run import TRAINED as TRAINED_ENCODER
 from slicer_lite.lape.tasks import TASKS
-from slicer_lite.store import Clips
-from slicer_lite.weights import Pretrained, untrained
+from slicer_lite.probe.linear import check_features, check_rows, check_seed, majority_of, quick_probe
+from slicer_lite.share.weights import Pretrained, untrained
 
 TRAINED = "slicer"  # encoders that were trained by another method are called by its name
 UNTRAINED, MEL, MAJORITY = NAMES["untrained"], NAMES["mel"], NAMES["majority"]

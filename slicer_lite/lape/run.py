@@ -16,14 +16,14 @@ import sklearn
 import torch
 
 import slicer_lite
-from slicer_lite.device import choose_device
-from slicer_lite.encoder import Encoder
-from slicer_lite.lape.cache import data_hash, rows_hash, weights_hash, window_features
-from slicer_lite.lape.probe import Accuracy, check_seed, majority_of, quick_probe, wilson, window_probe
-from slicer_lite.lape.supervised import supervised
+from slicer_lite.audio.store import Clips
+from slicer_lite.base.device import choose_device
 from slicer_lite.lape.tasks import TASKS
-from slicer_lite.store import Clips
-from slicer_lite.weights import untrained_encoder
+from slicer_lite.method.encoder import Encoder
+from slicer_lite.probe.features import data_hash, rows_hash, weights_hash, window_features
+from slicer_lite.probe.linear import Accuracy, check_seed, majority_of, quick_probe, wilson, window_probe
+from slicer_lite.probe.supervised import supervised
+from slicer_lite.share.weights import untrained_encoder
 
 Protocol = Literal["lape", "quick"]
 Baseline = Literal["majority", "mel", "untrained", "supervised"]

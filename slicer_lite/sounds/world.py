@@ -15,7 +15,7 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from slicer_lite.files import write_durably
+from slicer_lite.base.files import write_durably
 from slicer_lite.sounds import city, music, nature, voice
 from slicer_lite.sounds.synthesis import RATE, Random, Signal, record
 

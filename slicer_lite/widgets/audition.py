@@ -13,11 +13,11 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from slicer_lite import figures
-from slicer_lite.kmix import KMix, mix
-from slicer_lite.logmel import LogMel
-from slicer_lite.resynthesis import invert, miss_db, mix_waveforms, scale_bands
-from slicer_lite.store import Clips, load_clips
+from slicer_lite.audio.store import Clips, load_clips
+from slicer_lite.explore import figures
+from slicer_lite.explore.resynthesis import invert, miss_db, mix_waveforms, scale_bands
+from slicer_lite.method.kmix import KMix, mix
+from slicer_lite.method.logmel import LogMel
 from slicer_lite.widgets.common import Widget, front_end, pixels, wav
 
 MOST = 4096  # clips: each is a line of two menus
@@ -31,18 +31,18 @@ class Audition(Widget):
     The clips stand for k-mix's memory: a partner is drawn from the farthest cluster that has a member among them.
     Everything can also be done from Python: `audition.ratio = 0.2`, `audition.draw("farthest")`.
 
-    Mixing is shown in both domains (see `slicer_lite.kmix.mix`), and each sound says what it is:
+    Mixing is shown in both domains (see `slicer_lite.method.kmix.mix`), and each sound says what it is:
 
     - `power`, before standardising: the mixture is, up to cross-terms, the sum of the waveforms with gains
       `sqrt(1 - a)` and `sqrt(a)`, and that sum is what you hear;
     - `standardised`, SLICER's order: no sum of sounds has this log-mel. You hear the sum scaled band by band to it,
-      or a sound made from the log-mel alone (`slicer_lite.resynthesis`).
+      or a sound made from the log-mel alone (`slicer_lite.explore.resynthesis`).
 
     Only the first 0.95 s of each clip take part, which is what the encoder sees at once.
 
     Args:
         clips: up to 4,096 clips; anything that `load_clips` takes.
-        centroids: `(K, 64)` of k-mix, see `slicer_lite.kmix.fit_centroids`.
+        centroids: `(K, 64)` of k-mix, see `slicer_lite.method.kmix.fit_centroids`.
         mean, deviation: of the pre-training set's log-mels, by which they are standardised.
         names: `(N,)` what to call the clips; by default their labels.
         clip: number of the clip to begin with.

@@ -13,12 +13,13 @@ import traitlets
 from IPython.display import display
 from matplotlib.figure import Figure
 
-from slicer_lite import figures, health
+from slicer_lite.audio.store import Clips
 from slicer_lite.config import Config
-from slicer_lite.run_folder import METRICS, read_metrics
-from slicer_lite.store import Clips
-from slicer_lite.train import SETTLED, pretrain
-from slicer_lite.weights import Pretrained
+from slicer_lite.explore import figures
+from slicer_lite.share.weights import Pretrained
+from slicer_lite.training import health
+from slicer_lite.training.loop import SETTLED, pretrain
+from slicer_lite.training.run_folder import METRICS, read_metrics
 from slicer_lite.widgets.common import Widget, front_end
 
 _DRAWN = ("instance", "cluster", "decorrelation", "clusters_used", "cluster_entropy", "confidence", "rank")
@@ -36,8 +37,8 @@ class Dashboard(Widget):
     Attributes:
         state: `ready`, `running`, `stopped`, `finished` or `failed`.
         status: the same as a sentence; while running with step, speed and time left.
-        health: what `slicer_lite.health.diagnose` says of the last measurement, that nothing looks wrong, or that
-            it is too early to judge.
+        health: what `slicer_lite.training.health.diagnose` says of the last measurement, that nothing looks wrong, or
+            that it is too early to judge.
         verdict: `ill`, `well` or `early`, accordingly.
     """
 

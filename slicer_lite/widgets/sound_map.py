@@ -14,10 +14,10 @@ import traitlets
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from slicer_lite import clusters, figures
+from slicer_lite.audio.store import Clips, load_clips
 from slicer_lite.config import SAMPLE_RATE
-from slicer_lite.logmel import LogMel
-from slicer_lite.store import Clips, load_clips
+from slicer_lite.explore import clusters, figures
+from slicer_lite.method.logmel import LogMel
 from slicer_lite.widgets.common import Widget, front_end, pixels, wav
 
 _LONGEST = 10 * SAMPLE_RATE  # samples of a clip that are shown and played

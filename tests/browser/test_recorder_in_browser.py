@@ -10,8 +10,8 @@ from playwright.sync_api import expect
 SETUP = """
 import numpy as np
 import slicer_lite as sl
-from slicer_lite.slicer import Network
-from slicer_lite.weights import Pretrained
+from slicer_lite.method.slicer import Network
+from slicer_lite.share.weights import Pretrained
 from slicer_lite.widgets import Recorder
 
 config = sl.preset("tiny", channels=4, dim=16, clusters=4)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from slicer_lite.data import Table, make_table
+from slicer_lite.audio.table import Table, make_table
 from slicer_lite.lape.tasks.download import Archive, fetch
 
 SPLITS = ("train", "validation", "test")

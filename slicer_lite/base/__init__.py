@@ -1,0 +1,1 @@
+"""What everything stands on: devices, several processes, random numbers, files that a crash cannot halve."""

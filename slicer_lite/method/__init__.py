@@ -1,0 +1,1 @@
+"""The paper, file by file; plain.py has all of it in one."""

@@ -1,0 +1,76 @@
+"""DeLoRes-M, the method that SLICER's abstract compares itself with: momentum contrast, and features decorrelated.
+
+Ghosh, Seth, Umesh, *Decorrelating feature spaces for learning general-purpose audio representations*, IEEE JSTSP
+2022; as released in LAPE [R]. There it goes with `mixing = "mixup"` and `symmetric = False`; with other settings
+left as they are, a comparison with SLICER is one of the losses alone.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from slicer_lite.base import distributed
+from slicer_lite.config import N_MELS, Config
+from slicer_lite.method import moco
+from slicer_lite.method.encoder import Encoder
+from slicer_lite.method.losses import decorrelation
+
+
+class Outputs(NamedTuple):
+    """What a network says of one view of a batch."""
+
+    embedding: Tensor  # (B, dim)
+    key: Tensor  # (B, projection_dim), length 1
+    blocks: tuple[Tensor, ...]  # (B, channels x 32), (B, channels x 16), (B, channels x 8)
+
+
+class Network(moco.Network):
+    """Encoder and instance head, and what the encoder's three blocks say on the way, averaged over time."""
+
+    def forward(self, lms: Tensor) -> Outputs:
+        blocks = self.encoder.blocks(lms)
+        embedding = Encoder.pool(self.encoder.frames(blocks[-1]))
+        return Outputs(embedding, self.key(embedding), tuple(x.mean(-1).flatten(1) for x in blocks))
+
+
+class DeLoResM(moco.MoCo):
+    """The model that is pre-trained: `loss` is one whole step of the method, as in `MoCo`.
+
+    To the `instance` part comes `decorrelation`, the sum over the encoder's three blocks.
+    """
+
+    network = Network
+
+    def __init__(self, config: Config):
+        super().__init__(config)
+        # One for each block, for student and teacher alike; as wide as the embedding (both 2,048 [R]).
+        rows = (N_MELS // 2, N_MELS // 4, N_MELS // 8)
+        self.projectors = nn.ModuleList(_projector(config.channels * r, config.dim) for r in rows)
+
+    def _losses(self, pairs: list[tuple[Outputs, Outputs]], mask: Tensor) -> dict[str, Tensor]:
+        config = self.config
+        instance = self._instance(pairs, mask)
+        # The correlation is over the whole batch, so processes join theirs.
+        decorrelations = [
+            decorrelation(projector(distributed.gather_with_gradient(s)), projector(distributed.gather(t)))
+            for student, teacher in pairs
+            for projector, s, t in zip(self.projectors, student.blocks, teacher.blocks, strict=True)
+        ]
+        decorrelated = torch.stack(decorrelations).sum()
+        total = config.instance_weight * instance + config.decorrelation_weight * decorrelated
+        return {"total": total, "instance": instance, "decorrelation": decorrelated}
+
+
+def _projector(width_in: int, width: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(width_in, width, bias=False),
+        nn.BatchNorm1d(width),
+        nn.ReLU(),
+        nn.Linear(width, width, bias=False),
+        nn.BatchNorm1d(width),
+        nn.ReLU(),
+        nn.Linear(width, width, bias=False),
+    )

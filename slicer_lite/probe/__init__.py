@@ -1,0 +1,1 @@
+"""How much can be read off frozen embeddings: probes, folds, intervals, baselines, comparisons."""

@@ -1,0 +1,1 @@
+"""Trained weights and where they go: files, the hub, HEAR, EVAR, ONNX."""

@@ -1,0 +1,251 @@
+"""Several processes compute what one would on the joined batch."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from contextlib import redirect_stderr
+from pathlib import Path
+
+import pytest
+import torch
+
+import slicer_lite as sl
+from slicer_lite.base import distributed
+from slicer_lite.cli import main
+from slicer_lite.training import loop
+from slicer_lite.training.checkpoint import with_prefix
+from slicer_lite.training.loop import Training
+
+CPU = torch.device("cpu")
+STEPS = 5
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+@pytest.fixture
+def together(spawn):
+    """Begin `target(*arguments)` in as many processes as torchrun would start."""
+
+    def together(processes, target, *arguments):
+        port = str(free_port())
+        return [
+            spawn(as_torchrun_does, rank, processes, port, target, *arguments) for rank in range(processes)
+        ]
+
+    return together
+
+
+def as_torchrun_does(rank, processes, port, target, *arguments):
+    torch.set_num_threads(1)
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}
+    if processes > 1:
+        os.environ.update({name: str(value) for name, value in place.items()})
+        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+    target(*arguments)
+
+
+def few_steps(data, out, mode, method, steps):
+    """Whole steps without dropout; the first process writes what came out."""
+    config = sl.preset(
+        "tiny", channels=4, dim=16, clusters=4, queue=40, mix_memory=24, batch_size=8, dropout=0.0,
+        precision="fp32", teacher_momentum=0.9, optimizer="sgd", learning_rate=0.05, steps=5, method=method,
+    )  # fmt: skip
+    clips = sl.load_clips(data, progress=False).for_pretraining()
+    with distributed.processes(CPU) as device:
+        out.mkdir(exist_ok=True)
+        training = Training(config, clips, out, device)
+        training.join()
+        training.model.train()
+        for module in training.model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d) and mode == "eval":
+                module.eval()
+        metrics = [training.one_step() for _ in range(steps)]
+        if distributed.rank() == 0:
+            training.save()
+            state = {**training.model.state_dict(), **with_prefix("views", training.views.state_dict())}
+            torch.save({"state": state, "metrics": metrics}, out / "result.pt")
+
+
+@pytest.fixture
+def some_steps(together, tones):
+    """What a few steps of so many processes give: their metrics, and the state after the last."""
+
+    def some_steps(processes, out, mode, method="slicer", steps=STEPS):
+        children = together(processes, few_steps, tones, out, mode, method, steps)
+        for child in children:
+            child.join(300)
+        assert [child.exitcode for child in children] == [0] * processes
+        return torch.load(out / "result.pt", weights_only=True)
+
+    return some_steps
+
+
+@pytest.mark.slow
+def test_two_and_four_processes_compute_what_one_does(some_steps, tmp_path):
+    one = some_steps(1, tmp_path / "1", "eval")
+    for processes in (2, 4):
+        several = some_steps(processes, tmp_path / str(processes), "eval")
+        for mine, theirs in zip(several["metrics"], one["metrics"], strict=True):
+            for name in ("total", "instance", "cluster", "entropy"):
+                assert mine[name] == pytest.approx(theirs[name], abs=1e-5)
+        for name, value in several["state"].items():
+            torch.testing.assert_close(value, one["state"][name], rtol=0, atol=1e-5, msg=name)
+
+
+@pytest.mark.slow
+def test_two_processes_decorrelate_as_one_does(some_steps, tmp_path):
+    one, two = (some_steps(n, tmp_path / str(n), "eval", "delores_m") for n in (1, 2))
+    for mine, theirs in zip(two["metrics"], one["metrics"], strict=True):
+        assert mine["decorrelation"] == pytest.approx(theirs["decorrelation"], rel=1e-4)
+    for name, value in two["state"].items():
+        torch.testing.assert_close(value, one["state"][name], rtol=0, atol=1e-5, msg=name)
+
+
+@pytest.mark.slow
+def test_going_on_with_another_number_of_processes_changes_nothing(some_steps, tmp_path):
+    one = some_steps(1, tmp_path / "1", "eval")
+    some_steps(2, tmp_path / "changing", "eval", steps=2)
+    some_steps(1, tmp_path / "changing", "eval", steps=1)
+    last = some_steps(2, tmp_path / "changing", "eval", steps=2)
+    for mine, theirs in zip(last["metrics"], one["metrics"][3:], strict=True):
+        assert mine["total"] == pytest.approx(theirs["total"], abs=1e-5)
+    for name, value in last["state"].items():
+        torch.testing.assert_close(value, one["state"][name], rtol=0, atol=1e-5, msg=name)
+
+
+@pytest.mark.slow
+def test_batch_norms_of_two_processes_on_cpu_depart_and_by_how_much(some_steps, tmp_path):
+    """Each process normalises by its own half of the batch, as README says: close, and not the same."""
+    one = some_steps(1, tmp_path / "1", "train")["metrics"]
+    two = some_steps(2, tmp_path / "2", "train")["metrics"]
+    assert two[0]["total"] == pytest.approx(one[0]["total"], rel=0.05)
+    assert two[0]["total"] != pytest.approx(one[0]["total"], abs=1e-5)
+
+
+OPTIONS = "--channels 4 --dim 16 --clusters 4 --queue 64 --mix-memory 32 --batch-size 8 --precision fp32"
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_torchrun_trains_dies_with_a_reason_and_resumes_with_another_number(capsys, tones, tmp_path):
+    run = tmp_path / "run"
+    command = ["-m", "slicer_lite", "pretrain", "--data", str(tones), "--out", str(run), *OPTIONS.split()]
+    command += ["--steps", "100", "--device", "cpu"]
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node=2",
+        f"--master-port={free_port()}",
+    ]
+    parent = subprocess.Popen([*torchrun, *command], stderr=subprocess.PIPE, text=True)
+    while not list(run.glob("checkpoints/step-*")):
+        assert parent.poll() is None, parent.stderr.read()
+        time.sleep(0.1)
+    victim = children_of(parent.pid)[-1]
+    os.kill(victim, 9)
+    begun = time.monotonic()
+    said = parent.communicate(timeout=60)[1]
+    assert time.monotonic() - begun < 60
+    assert parent.returncode != 0
+    assert "SIGKILL" in said
+    before = max(int(path.name[5:13]) for path in run.glob("checkpoints/step-*"))
+    assert 0 < before < 100
+    main(command[2:])
+    assert "processes: 2 then, 1 now" in capsys.readouterr().err
+    steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert steps == list(range(1, 101))
+    assert sl.load(run).step == 100
+
+
+def failing(arguments, folder):
+    """The last process finds its disk full at the third step."""
+    real, last = Training.one_step, os.environ["RANK"] == "1"
+
+    def one_step(training):
+        if last and training.step == 2:
+            raise OSError("No space left on device: 'igloo'.")  # a name in which gloo's own is hidden
+        return real(training)
+
+    Training.one_step = one_step
+    os.environ["TORCHELASTIC_ERROR_FILE"] = str(folder / f"error {os.environ['RANK']}")  # as torchrun does
+    with (folder / f"said {os.environ['RANK']}").open("w") as said, redirect_stderr(said):
+        main(arguments)
+
+
+@pytest.mark.slow
+def test_an_error_in_one_process_ends_the_others_and_is_the_reason_that_is_shown(together, tones, tmp_path):
+    command = ["pretrain", "--data", str(tones), "--out", str(tmp_path / "run"), *OPTIONS.split()]
+    one, other = together(2, failing, [*command, "--steps", "1000000", "--device", "cpu"], tmp_path)
+    other.join(300)
+    one.join(60)  # within a minute
+    assert (one.exitcode, other.exitcode) == (1, 1)
+    first, last = ((tmp_path / f"said {rank}").read_text() for rank in (0, 1))
+    assert last.splitlines()[-1] == "Error: No space left on device: 'igloo'."
+    assert first.splitlines()[-1].startswith(
+        "Error: Another process of this run has ended or does not answer"
+    )
+    assert "Traceback" not in first + last
+    # What torchrun repeats at the end as the root cause.
+    assert "OSError: No space left on device: 'igloo'." in (tmp_path / "error 1").read_text()
+    assert not (tmp_path / "error 0").exists()
+
+
+def children_of(pid):
+    tasks = Path(f"/proc/{pid}/task/{pid}/children")
+    if not tasks.exists():
+        pytest.skip("this system does not list a process's children")
+    return [int(child) for child in tasks.read_text().split()]
+
+
+def test_a_batch_that_processes_cannot_share_is_refused(tones, tmp_path, minute, monkeypatch):
+    monkeypatch.setattr("slicer_lite.base.distributed.size", lambda: 3)
+    with pytest.raises(
+        ValueError, match="batch_size = 8 cannot be shared by 3 processes: use a multiple of 3"
+    ):
+        loop._check(minute, sl.load_clips(tones, progress=False))
+
+
+def folder_of_its_own(data, folder):
+    """As on two machines that share no disk; each process notes why it ended."""
+    try:
+        sl.pretrain(small_steps(), data, folder / os.environ["RANK"], device="cpu", progress=False)
+    except (ValueError, ConnectionError) as error:
+        (folder / f"said {os.environ['RANK']}").write_text(str(error))
+
+
+@pytest.mark.slow
+def test_machines_that_do_not_share_the_run_folder_are_told_before_the_first_step(together, tones, tmp_path):
+    for child in together(2, folder_of_its_own, tones, tmp_path):
+        child.join(120)
+    assert "must lie on a disk that all machines share" in (tmp_path / "said 1").read_text()
+    assert "Another process of this run has ended" in (tmp_path / "said 0").read_text()
+    assert not (tmp_path / "0" / "metrics.jsonl").exists()
+
+
+def small_steps(**changes):
+    return sl.preset(
+        "tiny", channels=4, dim=16, clusters=4, queue=64, mix_memory=32, batch_size=8, steps=2,
+        precision="fp32", **changes,
+    )  # fmt: skip
+
+
+def several_runs(data, folder):
+    """Three runs one after the other, as a loop over seeds has them."""
+    for seed in range(3):
+        sl.pretrain(small_steps(seed=seed), data, folder / str(seed), device="cpu", progress=False)
+
+
+@pytest.mark.slow
+def test_one_run_after_the_other_in_the_same_processes(together, tones, tmp_path):
+    for child in (processes := together(2, several_runs, tones, tmp_path)):
+        child.join(120)
+    assert [child.exitcode for child in processes] == [0, 0]
+    assert [sl.load(tmp_path / str(seed)).step for seed in range(3)] == [2, 2, 2]
