@@ -1,0 +1,1 @@
+"""The method: SLICER, file by file as the paper tells it."""
