@@ -76,7 +76,8 @@ def k_mix(x: Tensor, memory: Memory, centroids: Tensor, pick: float, a: float, t
             break  # the farthest cluster that has any
     candidates = members[-top_k:][::-1]  # 128 at most [R], the latest [ours], newest first
     z = candidates[int(pick * len(candidates))]
-    return ((1 - a) * x.exp() + a * z.exp()).log()  # as powers add up, not as their logarithms do [B]
+    # Of standardised log-mels exp gives a root of the power, not the power [B][R].
+    return ((1 - a) * x.exp() + a * z.exp()).log()
 
 
 # ---- 3. Random resize crop: shift and stretch pitch and time a little ----------------------------------------
@@ -104,7 +105,7 @@ class Draw(NamedTuple):
 
 
 def draw() -> Draw:
-    """Let it decide. (What else it decides: the first weights, dropout, and which clips come when.)"""
+    """Let chance decide. (What else it decides: the first weights, dropout, and which clips come when.)"""
     height = min(int(random.uniform(0.6, 1.5) * 64), 64)  # [B]; the canvas is no higher
     width = int(random.uniform(0.6, 1.5) * 96)  # [B]
     box = random.randint(0, 64 - height), random.randint(0, 144 - width), height, width

@@ -1,10 +1,11 @@
 """plain.py, which says the method as the paper does, and the fast path, which has to compute the same."""
 
 import ast
+import inspect
 import math
 import random
 import sys
-from collections import deque
+from collections import Counter, deque
 from pathlib import Path
 
 import pytest
@@ -173,7 +174,7 @@ def test_five_whole_steps_are_those_of_the_fast_path(double, queue, memory, top_
     assert masked
     assert not_the_farthest
     assert (both.model.queued > queue) == (mixer.pushed > memory) == (queue < 200)
-    assert len({cluster for _, cluster in both.memory}) > 1
+    assert len(set(Counter(cluster for _, cluster in both.memory).values())) > 1
 
 
 def test_a_window_of_sound_gives_the_same_picture():
@@ -194,7 +195,9 @@ def test_any_box_is_resized_alike(data):
     height, width = data.draw(st.integers(38, 64)), data.draw(st.integers(57, 144))
     box = data.draw(st.integers(0, 64 - height)), data.draw(st.integers(0, 144 - width)), height, width
     x = torch.randn(64, 96, generator=torch.Generator().manual_seed(width))
-    close(sl.RandomResizeCrop().apply(x[None, None], torch.tensor([box]))[0, 0], plain.resize_crop(x, box))
+    resized = sl.RandomResizeCrop().apply(x[None, None], torch.tensor([box]))[0, 0]
+    # Single precision knows places on the canvas to 1e-5 of a bin. The five steps, in double, have 80 boxes.
+    torch.testing.assert_close(resized, plain.resize_crop(x, box), rtol=0, atol=3e-4)
 
 
 def test_draws_are_those_that_the_fast_path_makes():
@@ -215,6 +218,29 @@ def test_draws_are_those_that_the_fast_path_makes():
     assert boxes.amax(0).tolist()[2:] == [64, 143]
 
 
+def test_defaults_are_the_settings_of_preset_paper():
+    config = sl.preset("paper")
+    for function, names in {
+        plain.Encoder: {"channels": "channels", "dim": "dim", "dropout": "dropout"},
+        plain.Network: {"keys": "projection_dim", "clusters": "clusters"},
+        plain.k_mix: {"top_k": "mix_top_k"},
+        plain.make_view: {"top_k": "mix_top_k"},
+        plain.cluster_contrast: {"temperature": "cluster_temperature"},
+        plain.step: {"queue_size": "queue", "temperature": "temperature", "momentum": "teacher_momentum"},
+        plain.pretrain: {
+            "batch_size": "batch_size",
+            "memory_size": "mix_memory",
+            "queue_size": "queue",
+            "temperature": "temperature",
+            "momentum": "teacher_momentum",
+        },
+    }.items():
+        defaults = inspect.signature(function).parameters
+        assert {name: defaults[name].default for name in names} == {
+            name: getattr(config, setting) for name, setting in names.items()
+        }
+
+
 def test_its_own_loop_lowers_the_loss():
     random.seed(0)
     clips = torch.randn(32, 1, 64, 1) + 0.3 * torch.randn(32, 1, 64, 96)  # each has a spectrum of its own
@@ -226,7 +252,7 @@ def test_its_own_loop_lowers_the_loss():
     for losses in history:
         assert losses["total"] == pytest.approx(losses["instance"] + losses["cluster"] + losses["entropy"])
         assert math.isfinite(losses["total"])
-    # The first step is easy, since its queue is empty. (Nothing learnt: a fall of 0.1 at most, of five seeds.)
+    # The first step is easy, since its queue is empty. (With a rate of 0 the rest fell by 0.11 at most, of 5 seeds.)
     assert sum(totals[-8:]) / 8 < sum(totals[1:9]) / 8 - 0.3
 
 
