@@ -44,11 +44,12 @@ _PANELS = {
 def curves(run_dir: str | Path) -> Figure:
     """How a run went: each loss, use of the clusters, rank of the embeddings."""
     lines = read_metrics(run_dir)
-    # The first step is watched, so that its line has all that a run of this method ever has.
-    known = lines[0] if lines else dict.fromkeys(("instance", "rank"))
+    known = set().union(*lines) if lines else {"instance", "rank"}
     panels = {title: panel for title, panel in _PANELS.items() if any(name in known for name in panel[1])}
+    panels = panels or {"loss": ("loss", {"total": "total"})}
     figure = Figure(figsize=(1 + 2.8 * len(panels), 2.8), layout="constrained")
-    for axes, (title, (unit, names)) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
+    (places,) = figure.subplots(1, len(panels), squeeze=False)
+    for axes, (title, (unit, names)) in zip(places, panels.items(), strict=True):
         for (name, label), colour in zip(names.items(), COLOURS, strict=False):
             here = [line for line in lines if name in line]
             mark = "-" if 1 < len(here) == len(lines) else ".-"  # points where it was looked at now and then

@@ -52,16 +52,18 @@ class DeLoResM(moco.MoCo):
 
     def _losses(self, pairs: list[tuple[Outputs, Outputs]], mask: Tensor) -> dict[str, Tensor]:
         config = self.config
-        instance = self._instance(pairs, mask)
+        parts = super()._losses(pairs, mask)
+        if not config.decorrelation_weight:
+            return parts
         # The correlation is over the whole batch, so processes join theirs.
         decorrelations = [
             decorrelation(projector(distributed.gather_with_gradient(s)), projector(distributed.gather(t)))
             for student, teacher in pairs
             for projector, s, t in zip(self.projectors, student.blocks, teacher.blocks, strict=True)
         ]
-        decorrelated = torch.stack(decorrelations).sum()
-        total = config.instance_weight * instance + config.decorrelation_weight * decorrelated
-        return {"total": total, "instance": instance, "decorrelation": decorrelated}
+        parts["decorrelation"] = decorrelated = torch.stack(decorrelations).sum()
+        parts["total"] = parts["total"] + config.decorrelation_weight * decorrelated
+        return parts
 
 
 def _projector(width_in: int, width: int) -> nn.Sequential:

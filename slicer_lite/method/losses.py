@@ -108,7 +108,8 @@ def negative_entropy(p: Tensor) -> Tensor:
     Shape: p `(N, M)` soft assignments.
     """
     mean = p.mean(0)
-    return torch.xlogy(mean, mean).sum() + math.log(p.shape[1])
+    # Of a cluster in which no clip has a share the term is 0, and its gradient, which would be 0 / 0, too.
+    return torch.xlogy(mean, mean.where(mean > 0, 1)).sum() + math.log(p.shape[1])
 
 
 @_in_single_precision

@@ -16,7 +16,8 @@ from slicer_lite.method.losses import info_nce
 
 NO_CLIP = -1  # the clip id of an empty place in the queue
 UNKNOWN_CLIP = -2  # of a key whose clip was not named
-BatchNorm = nn.BatchNorm2d | nn.SyncBatchNorm  # alone, or joined across processes
+_ID_BITS = 2**63 - 1  # of a clip's id, all but the sign
+BatchNorm = nn.modules.batchnorm._BatchNorm  # over whatever axes; alone, or joined across processes
 
 
 class Outputs(NamedTuple):
@@ -67,7 +68,7 @@ class MoCo(nn.Module):
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
         for module in self.teacher.modules():
             # The teacher answers the same way each time: no dropout [ours].
-            if isinstance(module, nn.Dropout):
+            if isinstance(module, nn.modules.dropout._DropoutNd):  # of single values or of channels
                 module.p = 0.0
             # It normalises by the statistics of the batch, as in [M][R]; with momentum 0 it leaves its running
             # statistics alone, which are averaged like the weights instead (`update_teacher`) [ours].
@@ -85,27 +86,33 @@ class MoCo(nn.Module):
 
         Args:
             view1, view2: `(B, 1, F, T)`.
-            clips: `(B,)` whole numbers that say which clip each row is of, so that a clip's own earlier keys
-                are not taken for negatives (`config.mask_own_keys`). Without them no key is masked.
+            clips: `(B,)` whole numbers, negative ones included, that say which clip each row is of, so that a clip's
+                own earlier keys are not taken for negatives (`config.mask_own_keys`). Without them no key is masked.
 
         Returns:
             `total`, which gradients are taken of, and its parts before weighting (each the sum of both
-            directions): `instance`, and those that the method adds.
+            directions): `instance`, and those that the method adds. Parts of weight 0 are neither computed nor
+            there.
         """
         return self.step(view1, view2, clips)[0]
 
     def step(
         self, view1: Tensor, view2: Tensor, clips: Tensor | None = None
     ) -> tuple[dict[str, Tensor], tuple[Any, Any, Any, Any]]:
-        """`loss`, and what student and teacher said of both views: s1, s2, t1, t2."""
-        if clips is None:
-            clips = torch.full((len(view1),), UNKNOWN_CLIP, device=view1.device)
-        s1, s2 = self.student(view1), self.student(view2)
+        """`loss`, and what student and teacher said of both views: s1, s2, t1, t2.
+
+        With one direction (`config.symmetric` is False) the student hears view 1 alone and the teacher view 2: s2 and
+        t1 are None.
+        """
+        both = self.config.symmetric
+        unknown = torch.full((len(view1),), UNKNOWN_CLIP, device=view1.device)
+        clips = unknown if clips is None else named(clips)
+        s1, s2 = self.student(view1), self.student(view2) if both else None
         with torch.no_grad():
             if self.training:
                 self.update_teacher()
-            t1, t2 = self.teacher(view1), self.teacher(view2)
-        pairs = [(s1, t2), (s2, t1)] if self.config.symmetric else [(s1, t2)]
+            t1, t2 = self.teacher(view1) if both else None, self.teacher(view2)
+        pairs = [(s1, t2), (s2, t1)] if both else [(s1, t2)]
         parts = self._losses(pairs, self._masked(clips))
         if self.training:
             # All terms have used the queue as it was; only now do the new keys enter.
@@ -122,13 +129,15 @@ class MoCo(nn.Module):
         torch._foreach_lerp_(teacher, student, share)
 
     def _losses(self, pairs: list[tuple[Any, Any]], mask: Tensor) -> dict[str, Tensor]:
-        """The named parts and their total, of what student and teacher said: one or both directions."""
-        instance = self._instance(pairs, mask)
-        return {"total": self.config.instance_weight * instance, "instance": instance}
+        """The named parts and their total, of what student and teacher said: one or both directions.
 
-    def _instance(self, pairs: list[tuple[Any, Any]], mask: Tensor) -> Tensor:
+        Without the instance loss, if its weight is 0, the total is 0.
+        """
+        if not self.config.instance_weight:
+            return {"total": pairs[0][0].key.new_zeros(())}
         terms = [info_nce(s.key, t.key, self.queue, self.config.temperature, mask) for s, t in pairs]
-        return torch.stack(terms).sum()
+        instance = torch.stack(terms).sum()
+        return {"total": self.config.instance_weight * instance, "instance": instance}
 
     def _masked(self, clips: Tensor) -> Tensor:
         """`(B, Q)`: True where a queue entry must not count as a negative of a clip."""
@@ -146,6 +155,14 @@ class MoCo(nn.Module):
         last = slice(-size, None)  # of more keys than the queue holds, the last ones
         self.queue[place[last]] = keys[last].to(self.queue.dtype)
         self.queue_clip[place[last]] = clips[last]
+
+
+def named(clips: Tensor) -> Tensor:
+    """The ids of clips as the queue keeps them: a negative one, since those mean something there, without its sign.
+
+    -1 becomes 2**63 - 1, and so on; without a look at the numbers, which a GPU's step cannot wait for.
+    """
+    return clips.long() & _ID_BITS
 
 
 def running_statistics(network: nn.Module) -> list[Tensor]:

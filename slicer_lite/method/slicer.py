@@ -51,14 +51,19 @@ class SLICER(moco.MoCo):
 
     def _losses(self, pairs: list[tuple[Outputs, Outputs]], mask: Tensor) -> dict[str, Tensor]:
         config = self.config
-        instance = self._instance(pairs, mask)
+        parts = super()._losses(pairs, mask)
+        if not config.cluster_weight:
+            return parts
         # A column holds the whole batch, so processes join theirs.
         columns = [
             (distributed.gather_with_gradient(s.assignment), distributed.gather(t.assignment))
             for s, t in pairs
         ]
         contrast = torch.stack([cluster_contrast(p, q, config.cluster_temperature) for p, q in columns]).sum()
-        entropy = torch.stack([negative_entropy(p) + negative_entropy(q) for p, q in columns]).sum()
-        cluster = contrast + config.entropy_weight * entropy
-        total = config.instance_weight * instance + config.cluster_weight * cluster
-        return {"total": total, "instance": instance, "cluster": contrast, "entropy": entropy}
+        parts["cluster"] = cluster = contrast
+        if config.entropy_weight:
+            entropy = torch.stack([negative_entropy(p) + negative_entropy(q) for p, q in columns]).sum()
+            parts["entropy"] = entropy
+            cluster = contrast + config.entropy_weight * entropy
+        parts["total"] = parts["total"] + config.cluster_weight * cluster
+        return parts

@@ -32,7 +32,7 @@ def learning_curve(run_dir: str | Path, clips: Clips) -> pd.DataFrame:
         ValueError: `clips` has no task to probe.
     """
     run_dir = Path(run_dir).expanduser()
-    paths = sorted((run_dir / "snapshots").glob("step-*.safetensors"))
+    paths = list((run_dir / "snapshots").glob("step-*.safetensors"))
     if not paths:
         raise FileNotFoundError(f"{run_dir} holds no snapshots: is it a run folder?")
     elapsed = _elapsed(run_dir)
@@ -50,7 +50,7 @@ def learning_curve(run_dir: str | Path, clips: Clips) -> pd.DataFrame:
                 "accuracy": float(np.mean(accuracies)),
             }
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).sort_values("step", ignore_index=True)
 
 
 def label_curve(

@@ -19,7 +19,7 @@ from slicer_lite.base.files import write_durably
 
 KEPT = 2  # checkpoints
 _DAMAGED = "damaged-"
-_NAME = re.compile(r"step-(\d{8})-([0-9a-f]{64})\.safetensors")
+_NAME = re.compile(r"step-(\d{8,})-([0-9a-f]{64})\.safetensors")
 _ABOUT = "slicer-lite"  # the entry of the file's description, as in weights
 
 

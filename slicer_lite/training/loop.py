@@ -9,6 +9,7 @@ import math
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,7 +48,6 @@ from slicer_lite.training.muon import Muon
 HEALTH_EVERY = 20  # steps
 SETTLED = 50  # steps before which a network that has just begun is not called ill
 SNAPSHOTS = 10  # weights kept along the way, at log-spaced steps
-_RESIDENT = 0.25  # of a GPU's free memory may hold the sounds
 _SAVE_SHARE = 0.02  # of the time may go into checkpoints …
 _SAVE_SECONDS = 30.0  # … but one is written at least this often
 
@@ -151,11 +151,11 @@ class Training:
     def __init__(self, config: Config, clips: Clips, run: Path, device: torch.device, compile: bool = False):
         self.config, self.clips, self.run_dir, self.device = config, clips, run, device
         self.made_with = run_folder.made_with(config, device, compile)
+        # Sound that takes little of a GPU's memory stays there: cutting windows then costs no time of the CPU's.
+        if device.type == "cuda" and footprint.has_room_for_sound(config, device, clips.nbytes):
+            self.clips = clips.on(device)
         with seeded(generator(config.seed, 0, "weights").initial_seed()):
             self.model = METHODS[config.method](config).to(device)
-        # Sound that takes little of a GPU's memory stays there: cutting windows then costs no time of the CPU's.
-        if device.type == "cuda" and clips.nbytes < _RESIDENT * (footprint.available(device) or 0):
-            self.clips = clips.on(device)
         found = load_checkpoint(run / "checkpoints")
         if found is None:
             self.step = 0
@@ -251,10 +251,17 @@ class Training:
                 self.save()
         # Also when there was no step left to do: a crash may have come after the last checkpoint.
         self._save_weights(self.run_dir / WEIGHTS)
-        if run_folder.read_metrics(self.run_dir):  # somebody may have deleted them
-            picture = io.BytesIO()
-            figures.curves(self.run_dir).savefig(picture, dpi=120)
-            write_durably(self.run_dir / "curves.png", picture.getvalue())
+        try:
+            if run_folder.read_metrics(self.run_dir):  # somebody may have deleted them
+                picture = io.BytesIO()
+                figures.curves(self.run_dir).savefig(picture, dpi=120)
+                write_durably(self.run_dir / "curves.png", picture.getvalue())
+        except Exception as error:  # whatever it is: all that was learnt is saved
+            warnings.warn(
+                f"{self.run_dir / 'curves.png'} could not be drawn ({error}). Nothing else is missing; "
+                f"slicer_lite.explore.figures.curves({str(self.run_dir)!r}) draws it anew.",
+                stacklevel=2,
+            )
 
     def one_step(self) -> dict[str, float]:
         """Train on one batch. Everything random in it is a function of the seed and the step's number."""
@@ -270,7 +277,7 @@ class Training:
         before = copy.deepcopy((self.model.student, self.model.teacher)) if watched else None
         purpose = f"dropout of process {distributed.rank()}"
         with seeded(generator(config.seed, self.step, purpose).initial_seed(), self.device):
-            losses, teacher1, teacher2 = self._work(batch)
+            losses, teacher, other_key = self._work(batch)
         # Until a GPU has done all this, the next batch is drawn.
         self._batch = self._draw(self.step + 1) if self.step + 1 < config.steps else None
         whole = torch.stack([*losses.values()])
@@ -285,7 +292,7 @@ class Training:
         metrics = {"step": self.step, **parts, "learning_rate": rate}
         if before is not None:
             pace = health.teacher_pace(*before, self.model.teacher)
-            metrics |= {**self._health(teacher1, teacher2), "teacher_pace": pace}
+            metrics |= {**self._health(teacher, other_key), "teacher_pace": pace}
         return metrics
 
     def _draw(self, step: int) -> Batch:
@@ -304,8 +311,8 @@ class Training:
         self.waited += time.perf_counter() - asked
         return waveform
 
-    def _step(self, batch: Batch) -> tuple[dict[str, Tensor], Any, Any]:
-        """The arithmetic of a step: its losses, and what the teacher said of both views.
+    def _step(self, batch: Batch) -> tuple[dict[str, Tensor], Any, Tensor]:
+        """The arithmetic of a step: its losses, what the teacher said of a view, and a key of the other (`_health`).
 
         All of it is work for the device that does not depend on what the numbers are, so that it can be replayed.
         """
@@ -315,13 +322,16 @@ class Training:
             second = self.views.inputs(batch.second_window.to(self.device))
         view1, view2 = self.views.drawn(inputs, batch.draws, second)
         with autocast(self.config, self.device):
-            losses, (_, _, teacher1, teacher2) = self.model.step(view1, view2, batch.clips.to(self.device))
+            losses, (student1, _, teacher1, teacher2) = self.model.step(
+                view1, view2, batch.clips.to(self.device)
+            )
         losses["total"].backward()
         gradients = [weight.grad for weight in self.model.parameters() if weight.grad is not None]
         distributed.average([*gradients, *running_statistics(self.model.student)])
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return {name: loss.detach() for name, loss in losses.items()}, teacher1, teacher2
+        seen = (teacher1, teacher2.key) if self.config.symmetric else (teacher2, student1.key.detach())
+        return {name: loss.detach() for name, loss in losses.items()}, *seen
 
     def save(self) -> None:
         """Write a checkpoint: everything that the rest of the run depends on.
@@ -339,18 +349,23 @@ class Training:
         about = {"config": self.config.to_dict(), "made_with": self.made_with}
         save_checkpoint(self.run_dir / "checkpoints", self.step, state, about)
 
-    def _health(self, teacher1: Any, teacher2: Any) -> dict[str, float]:
-        embedding, key1, key2 = map(distributed.gather, (teacher1.embedding, teacher1.key, teacher2.key))
+    def _health(self, teacher: Any, other_key: Tensor) -> dict[str, float]:
+        """Figures of what the teacher said of view 1; `alignment` compares its keys of both views.
+
+        With one direction (`symmetric` is False) it hears view 2 alone: the figures are of that, and `alignment`
+        compares its keys with the student's of view 1, as the loss does (dropout included).
+        """
+        embedding, key, other_key = map(distributed.gather, (teacher.embedding, teacher.key, other_key))
         clusters = {}
         # Of a head that nothing trains they would say nothing, and raise false alarms.
         if isinstance(self.model, SLICER) and self.config.cluster_weight:
-            clusters = health.cluster_health(distributed.gather(teacher1.assignment))
+            clusters = health.cluster_health(distributed.gather(teacher.assignment))
         return {
             **clusters,
             "rank": health.rank_me(embedding),
             "largest_rank": float(min(*embedding.shape, health.RANKED)),
-            "alignment": health.alignment(key1, key2),
-            "uniformity": health.uniformity(key1),
+            "alignment": health.alignment(key, other_key),
+            "uniformity": health.uniformity(key),
             "drift": health.drift(self.model.student, self.model.teacher),
         }
 

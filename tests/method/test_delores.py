@@ -149,3 +149,13 @@ def test_the_correlation_is_computed_in_single_precision(minute):
     exact = losses.decorrelation(x, y)
     with torch.autocast("cpu", torch.bfloat16):
         assert losses.decorrelation(x, y).item() == pytest.approx(exact.item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("part", ["instance", "decorrelation"])
+def test_a_term_of_weight_0_is_not_computed(minute, part):
+    model = DeLoResM(minute.replace(method="delores_m", **{f"{part}_weight": 0.0}))
+    parts = model.loss(*views())
+    assert sorted(parts) == sorted({"total", "instance", "decorrelation"} - {part})
+    parts["total"].backward()
+    idle = model.student.instance_head if part == "instance" else model.projectors
+    assert all(weight.grad is None for weight in idle.parameters())

@@ -128,3 +128,22 @@ def test_half_precision_is_computed_in_single_and_all_arguments_have_names(half)
 def test_the_entropy_of_assignments_in_half_precision_is_computed_in_single():
     p = torch.softmax(torch.randn(64, 32, generator=torch.Generator().manual_seed(0)) / 4, dim=1).bfloat16()
     assert negative_entropy(p).item() == pytest.approx(negative_entropy(p.float()).item(), rel=1e-5)
+
+
+def test_the_entropys_gradient_is_finite_where_a_cluster_is_empty_and_as_it_was_elsewhere():
+    p = torch.tensor([[0.5, 0.5, 0.0], [0.25, 0.75, 0.0]], requires_grad=True)
+    negative_entropy(p).backward()
+    mean = p.detach().mean(0)
+    assert p.grad.isfinite().all()
+    torch.testing.assert_close(p.grad[:, :2], ((mean.log() + 1) / 2)[:2].expand(2, 2))
+
+
+@pytest.mark.parametrize("gap", [80.0, 90.0, 100.0, 103.0, 104.0, 200.0, 1e4])
+def test_a_cluster_that_no_clip_is_in_leaves_every_gradient_finite(gap):
+    logits = torch.randn(6, 4)
+    logits[:, 2] -= gap
+    logits.requires_grad_()
+    p = logits.softmax(1)
+    loss = cluster_contrast(p, p.detach().roll(1, 0), 1.0) + negative_entropy(p)
+    loss.backward()
+    assert loss.isfinite() and logits.grad.isfinite().all()

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from slicer_lite.method import moco, slicer
 from slicer_lite.method.losses import info_nce
 from slicer_lite.method.moco import NO_CLIP
 from slicer_lite.method.slicer import SLICER
@@ -104,10 +105,96 @@ def test_one_sided_loss_has_one_direction(minute):
     model = SLICER(minute.replace(symmetric=False, dropout=0.0))
     model.loss(*views())
     before, filled = model.queue.clone(), model.queue_clip == NO_CLIP
-    parts, (s1, _, _, t2) = model.step(*views())
+    parts, (s1, s2, t1, t2) = model.step(*views())
     torch.testing.assert_close(
         parts["instance"], info_nce(s1.key, t2.key, before, model.config.temperature, filled)
     )
+    assert s2 is t1 is None  # nothing needs them
+
+
+def test_one_sided_steps_run_each_network_once(minute):
+    model, calls = SLICER(minute.replace(symmetric=False)), []
+    for name in ("student", "teacher"):
+        getattr(model, name).register_forward_pre_hook(
+            lambda _, given, name=name: calls.append((name, *given))
+        )
+    view1, view2 = views()
+    model.step(view1, view2)
+    assert [name for name, _ in calls] == ["student", "teacher"]
+    assert calls[0][1] is view1 and calls[1][1] is view2
+
+
+WEIGHTLESS = {
+    "instance": ({"instance_weight": 0.0}, ["total", "cluster", "entropy"], "info_nce"),
+    "cluster": ({"cluster_weight": 0.0}, ["total", "instance"], "cluster_contrast"),
+    "entropy": ({"entropy_weight": 0.0}, ["total", "instance", "cluster"], "negative_entropy"),
+}
+
+
+@pytest.mark.parametrize("part", WEIGHTLESS)
+def test_a_term_of_weight_0_is_not_computed(minute, monkeypatch, part):
+    changes, parts, function = WEIGHTLESS[part]
+    model = SLICER(minute.replace(**changes, dropout=0.0))
+    whole = SLICER(minute.replace(dropout=0.0))
+    whole.load_state_dict(model.state_dict())
+    two = views()
+    expected = whole.loss(*two)
+    monkeypatch.setattr(moco if part == "instance" else slicer, function, lambda *_: torch.tensor(torch.nan))
+    found = model.loss(*two)
+    assert list(found) == parts
+    for name in parts[1:]:
+        assert torch.equal(found[name], expected[name])
+    found["total"].backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.student.parameters())
+
+
+def test_a_collapse_into_one_cluster_leaves_the_gradients_finite(minute):
+    model = SLICER(minute)
+    with torch.no_grad():
+        model.student.cluster_head[2].bias[0] += 1000
+    model.loss(*views())["total"].backward()
+    assert all(p.grad.isfinite().all() for p in model.student.parameters())
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.int32])
+def test_negative_clip_ids_are_ids_like_others(minute, kind):
+    view1, view2 = views()
+    models = [SLICER(minute.replace(dropout=0.0, teacher_momentum=1.0)) for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    ids = torch.arange(8)
+    for clips in (ids, ids + 8, ids):
+        ours, theirs = (
+            model.loss(view1, view2, these.to(kind))["instance"]
+            for model, these in zip(models, (clips - 8, clips + 8), strict=True)
+        )
+        assert torch.equal(ours, theirs)
+    assert ours > 0
+    assert int(models[0]._masked(moco.named(ids - 8)).sum()) == 8 * (4 + 16)  # own keys, and 16 empty places
+
+
+class WithNorms(slicer.Network):
+    """An instance head with a batch norm and a channel dropout of another kind than the encoder's."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.instance_head = nn.Sequential(
+            nn.BatchNorm1d(config.dim), nn.AlphaDropout(0.5), nn.Linear(config.dim, config.projection_dim)
+        )
+
+
+class OfOnesOwn(SLICER):
+    network = WithNorms
+
+
+def test_every_batch_norm_of_a_head_is_averaged_and_no_dropout_is_left_in_the_teacher(minute):
+    model = OfOnesOwn(minute.replace(teacher_momentum=0.5))
+    student, teacher = (network.instance_head[0] for network in (model.student, model.teacher))
+    view1, view2 = views()
+    model.loss(view1, view2)
+    before = teacher.running_mean.clone()
+    model.loss(view1, view2)
+    torch.testing.assert_close(teacher.running_mean, (before + student.running_mean) / 2)
+    assert torch.equal(model.teacher(view1).key, model.teacher(view1).key)
 
 
 def test_teacher_moves_once_a_step_and_before_its_keys_are_computed(minute):

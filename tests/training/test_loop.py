@@ -14,6 +14,7 @@ import warnings
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,9 +23,10 @@ import torch
 import slicer_lite as sl
 from slicer_lite.base.randomness import clip_order, generator, seeded
 from slicer_lite.cli import main
-from slicer_lite.share.weights import untrained, untrained_encoder
+from slicer_lite.explore import figures
+from slicer_lite.share.weights import save_weights, untrained, untrained_encoder
 from slicer_lite.training import health, loop
-from slicer_lite.training.checkpoint import load_checkpoint, save_checkpoint
+from slicer_lite.training.checkpoint import load_checkpoint, newest_step, save_checkpoint
 from slicer_lite.training.run_folder import read_metrics
 
 
@@ -609,3 +611,81 @@ def test_loading_and_comparing_leaves_the_random_numbers_of_gpus_alone(tones, tm
     untrained_encoder(trained.encoder)
     sl.pretrain(minute, tones, tmp_path / "other", steps=1, progress=False)
     assert seeded == []
+
+
+@pytest.mark.parametrize("drop", ["rank", "instance", "both"])
+def test_a_run_of_one_panel_or_none_has_a_figure(tmp_path, drop):
+    gone = {"rank", "instance"} if drop == "both" else {drop}
+    line = {"step": 1, "total": 2.0, "instance": 2.0, "rank": 3.0}
+    lines = [{**line, "step": step} for step in (1, 2)]
+    text = "".join(json.dumps({k: v for k, v in line.items() if k not in gone}) + "\n" for line in lines)
+    (tmp_path / "metrics.jsonl").write_text(text)
+    (axes,) = figures.curves(tmp_path).axes
+    assert list(axes.lines[0].get_xdata()) == [1, 2]
+    (tmp_path / "metrics.jsonl").write_text("")
+    assert len(figures.curves(tmp_path).axes) == 2
+
+
+def test_no_figure_ends_a_run(clips, tmp_path, minute, monkeypatch):
+    def broken(run):
+        raise RuntimeError("no fonts are there")
+
+    monkeypatch.setattr(loop, "figures", SimpleNamespace(curves=broken))
+    with pytest.warns(
+        UserWarning, match=r"curves.png could not be drawn \(no fonts are there\).*figures.curves"
+    ):
+        assert sl.pretrain(minute, clips, tmp_path, steps=2, progress=False).step == 2
+    assert sl.load(tmp_path).step == 2
+
+
+@pytest.mark.usefixtures("drawn")
+@pytest.mark.parametrize(
+    ("changes", "panels"),
+    [
+        ({"instance_weight": 0.0}, ["cluster loss", "clusters", "embeddings"]),
+        ({"cluster_weight": 0.0}, ["instance loss", "embeddings"]),
+        ({"entropy_weight": 0.0}, ["instance loss", "cluster loss", "clusters", "embeddings"]),
+        ({"symmetric": False}, ["instance loss", "cluster loss", "clusters", "embeddings"]),
+        ({"method": "delores_m", "symmetric": False}, ["instance loss", "decorrelation loss", "embeddings"]),
+    ],
+    ids=str,
+)
+def test_runs_of_fewer_terms_are_noted_drawn_and_judged(clips, tmp_path, minute, changes, panels):
+    sl.pretrain(minute.replace(**changes), clips, tmp_path, steps=2, progress=False)
+    lines = read_metrics(tmp_path)
+    assert all(np.isfinite(value) for line in lines for value in line.values())
+    assert {"total", "rank", "alignment", "uniformity", "teacher_pace"} <= lines[-1].keys()
+    assert [axes.get_title() for axes in figures.curves(tmp_path).axes] == panels
+    assert (tmp_path / "curves.png").exists()
+    stop = {name for name, value in changes.items() if value == 0.0}
+    assert not {name.removesuffix("_weight") for name in stop} & lines[-1].keys()
+
+
+def test_alignment_of_one_direction_is_of_student_and_teacher(clips, tmp_path, minute):
+    run = loop.Training(minute.replace(symmetric=False), clips, tmp_path, torch.device("cpu"))
+    run.model.train()
+    said, real = [], run.model.step
+    run.model.step = lambda *given: said.append(real(*given)) or said[-1]
+    noted = run.one_step()
+    _, (s1, _, _, t2) = said[0]
+    assert noted["alignment"] == health.alignment(t2.key, s1.key)
+    assert noted["uniformity"] == health.uniformity(t2.key)
+    assert noted["rank"] == health.rank_me(t2.embedding)
+
+
+def test_checkpoints_of_many_digits_are_found_in_order(tmp_path):
+    steps = (99_999_998, 99_999_999, 100_000_000, 2_000_000_000)
+    for step in steps:
+        save_checkpoint(tmp_path, step, {"x": torch.tensor(step)})
+    assert load_checkpoint(tmp_path).step == newest_step(tmp_path) == steps[-1]
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_snapshots_of_many_digits_are_in_order(clips, tmp_path, minute):
+    (tmp_path / "snapshots").mkdir()
+    (tmp_path / "timings.jsonl").touch()
+    for step in (100_000_000, 99_999_999):
+        path = tmp_path / "snapshots" / f"step-{step:08d}.safetensors"
+        save_weights(path, sl.SLICER(minute).student, None, minute, step)
+    found = sl.lape.learning.learning_curve(tmp_path, clips)
+    assert found["step"].tolist() == [99_999_999, 100_000_000]
