@@ -141,7 +141,8 @@ class _InputBlock(nn.Sequential):
             if norm.training:
                 mean, covariance, places = _neighbourhoods(lms)
                 mean = filters @ mean + convolution.bias
-                variance = (filters @ covariance * filters).sum(1)
+                # Where a filter says the same everywhere rounding may leave a little less than 0.
+                variance = (filters @ covariance * filters).sum(1).clamp(min=0)
                 with torch.no_grad():
                     norm.num_batches_tracked += 1
                     norm.running_mean.lerp_(mean, norm.momentum)

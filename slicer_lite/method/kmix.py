@@ -77,7 +77,6 @@ class KMix(nn.Module):
     """
 
     centroids: Tensor
-    partner_order: Tensor
     memory: Tensor
     memory_cluster: Tensor
     pushed: Tensor
@@ -101,8 +100,6 @@ class KMix(nn.Module):
             )
         self.ratio, self.top_k, self.scale = ratio, top_k, scale
         self.register_buffer("centroids", normalize(centroids.float(), dim=1))
-        far_first = torch.cdist(self.centroids, self.centroids).argsort(dim=1, descending=True, stable=True)
-        self.register_buffer("partner_order", far_first, persistent=False)  # (K, K)
         self.register_buffer("memory", torch.zeros(memory, centroids.shape[1], frames))  # (Q, F, T)
         self.register_buffer("memory_cluster", torch.full((memory,), -1))  # (Q,), -1: empty
         self.register_buffer("pushed", torch.tensor(0))  # inputs ever pushed; the next slot is pushed % Q
@@ -111,11 +108,18 @@ class KMix(nn.Module):
         """The cluster with the closest centroid: `(B, F)` -> `(B,)`."""
         return (normalize(time_mean.float(), dim=1) @ self.centroids.T).argmax(1)
 
+    @property
+    def partner_order(self) -> Tensor:
+        """For each cluster all of them, the farthest first: `(K, K)`."""
+        # Not kept, so that it is that of the centroids also after others have been loaded.
+        return torch.cdist(self.centroids, self.centroids).argsort(dim=1, descending=True, stable=True)
+
     def partner_cluster(self) -> Tensor:
         """For each cluster the farthest one that has a member in the memory: `(K,)`; any, if it is empty."""
-        present = self._counts()[self.partner_order] > 0  # (K, K), farthest first
+        order = self.partner_order
+        present = self._counts()[order] > 0  # (K, K), farthest first
         first = present.int().argmax(1, keepdim=True)
-        return self.partner_order.gather(1, first).squeeze(1)
+        return order.gather(1, first).squeeze(1)
 
     def candidates(self, time_mean: Tensor) -> Tensor:
         """All members of each input's partner cluster, before `top_k`: `(B, F)` -> `(B, memory)` bool.

@@ -19,8 +19,10 @@ _ITERATIONS = 5  # as published
 class Muon(torch.optim.AdamW):
     """Muon for matrices, AdamW for vectors (biases, batch norms).
 
-    A convolution's filters are the rows of a matrix. (PyTorch 2.8 has no `torch.optim.Muon`, and that of later
-    versions takes neither convolutions nor a learning rate that changes while a CUDA graph is replayed.)
+    A convolution's filters are the rows of a matrix. Every matrix is taken, the first convolution and the last layers
+    of the heads included [ours]: as published, Muon is for hidden layers, and AdamW for the first and the last.
+    (PyTorch 2.8 has no `torch.optim.Muon`, and that of later versions takes neither convolutions nor a learning rate
+    that changes while a CUDA graph is replayed.)
 
     Arguments are those of AdamW; of them, matrices obey `lr` and `weight_decay` alone. A number of a matrix moves by
     0.2 times the learning rate (root mean square), which is about what AdamW does (arXiv 2502.16982).

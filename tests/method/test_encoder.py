@@ -4,6 +4,8 @@ import copy
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from slicer_lite.method.encoder import Encoder, _pooled_product
@@ -156,3 +158,18 @@ def test_the_first_blocks_product_is_convolution_and_pooling():
         gradients.append((out, *torch.autograd.grad(out.square().sum(), (w, b))))
     for fast, plain in zip(*gradients, strict=True):
         torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-4)
+
+
+@given(value=st.floats(-1e4, 1e4), only=st.integers(0, 8))
+def test_constant_input_has_no_negative_variance(value, only):
+    block = Encoder(channels=9, dim=8).features[0]
+    with torch.no_grad():  # each filter looks at one place; in the middle one no edge is seen
+        block[0].weight.copy_(torch.eye(9).view(9, 1, 3, 3))
+        block[0].weight[only] *= 3
+    block[1].momentum = 1.0
+    lms = torch.full((3, 1, 64, 96), value)
+    out = block(lms)
+    out.sum().backward()
+    assert out.isfinite().all() and block[0].weight.grad.isfinite().all()
+    assert (block[1].running_var >= 0).all()
+    assert block.eval()(lms).isfinite().all()

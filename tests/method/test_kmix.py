@@ -145,3 +145,13 @@ def test_too_few_or_broken_points_are_refused():
 def test_one_share_for_all_may_be_a_plain_number():
     x, z = torch.randn(2, 3, 1, 4, 5)
     assert torch.equal(mix(x, z, 0.3), mix(x, z, torch.full((3,), 0.3)))
+
+
+def test_partners_are_those_of_the_centroids_that_were_loaded():
+    loaded, other = KMix(torch.randn(5, 3), memory=4, frames=3), KMix(torch.randn(5, 3), memory=4, frames=3)
+    assert not torch.equal(loaded.partner_order, other.partner_order)
+    loaded.load_state_dict(other.state_dict())
+    assert torch.equal(loaded.partner_order, other.partner_order)
+    loaded.push(inputs(other.centroids[:4]))
+    other.push(inputs(other.centroids[:4]))
+    assert torch.equal(loaded.partner_cluster(), other.partner_cluster())
