@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -22,6 +23,9 @@ from torch.distributed.rendezvous import rendezvous
 # For a process that decodes the clips, which may be millions, while the others wait. One that has ended is noticed
 # long before, by the connection to it.
 _PATIENCE = timedelta(days=1)
+# NCCL has no such connection: there a process that does not answer in a step is given up after this time [ours].
+_STEP = timedelta(minutes=10)
+_waiting: Any = None  # all processes as a group on gloo, with the long patience: for `first_alone`
 
 
 def rank() -> int:
@@ -46,6 +50,7 @@ def processes(device: torch.device) -> Iterator[torch.device]:
     Raises:
         ConnectionError: another process has ended, for a reason that it says itself; so all of them end.
     """
+    global _waiting
     if "RANK" not in os.environ or size() > 1:
         yield device
         return
@@ -56,10 +61,12 @@ def processes(device: torch.device) -> Iterator[torch.device]:
     # Under a new name each time: what a run before this one has left there would be taken for this one's.
     place = dist.PrefixStore(f"run {next(_runs)}", place)
     backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, store=place, rank=number, world_size=count, timeout=_PATIENCE)
+    patience = _STEP if backend == "nccl" else _PATIENCE
+    dist.init_process_group(backend, store=place, rank=number, world_size=count, timeout=patience)
     try:
+        _waiting = dist.new_group(backend="gloo", timeout=_PATIENCE)
         yield device
-        dist.barrier()  # nobody hangs up while another is still listening
+        dist.barrier(_waiting)  # nobody hangs up while another is still listening
     except Exception as error:
         # gloo's own are plain RuntimeErrors. (The word alone may be in the name of somebody's folder.)
         if isinstance(error, dist.DistError) or (type(error) is RuntimeError and "gloo" in str(error)):
@@ -70,6 +77,7 @@ def processes(device: torch.device) -> Iterator[torch.device]:
         get_error_handler().record_exception(error)  # torchrun repeats it at the end, as the root cause
         raise
     finally:
+        _waiting = None
         dist.destroy_process_group()
 
 
@@ -155,7 +163,7 @@ def any_process(condition: bool) -> bool:
 def first_alone() -> Iterator[None]:
     """The first process goes ahead, then the others: for work that leaves files behind for them."""
     if rank() > 0:
-        dist.barrier()
+        dist.barrier(_waiting)
     yield
     if rank() == 0 and size() > 1:
-        dist.barrier()
+        dist.barrier(_waiting)

@@ -42,8 +42,10 @@ def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
     with _ALONE, torch.random.fork_rng(devices=[device] if kind == "cuda" else []):
         torch.default_generator.manual_seed(seed)
         before = torch.mps.get_rng_state() if kind == "mps" else None
-        if kind == "cuda":
-            torch.cuda.manual_seed(seed)
+        if device is not None and kind == "cuda":
+            # Of this device: `torch.cuda.manual_seed` is about the current one, which may be another.
+            number = torch.cuda.current_device() if device.index is None else device.index
+            torch.cuda.default_generators[number].manual_seed(seed)
         elif kind == "mps":
             torch.mps.manual_seed(seed)
         try:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from slicer_lite.base.files import write_durably
+from slicer_lite.base.randomness import seeded
 from slicer_lite.config import N_MELS, Config
 from slicer_lite.method.encoder import Encoder
 from slicer_lite.method.slicer import Network
@@ -81,7 +82,7 @@ def from_lape(state: Mapping[str, Tensor], mean: float = 0.0, deviation: float =
         raise ValueError(
             f"No SLICER student is among the keys, which begin {sorted(state)[:3]}: missing {', '.join(missing)}."
         )
-    with torch.random.fork_rng(devices=[]):  # the caller's random numbers are not disturbed
+    with seeded(0):  # the caller's random numbers are not disturbed
         return _assembled(student, heads, mean, deviation)
 
 

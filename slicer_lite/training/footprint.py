@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
 import torch
 
 from slicer_lite.base import distributed
 from slicer_lite.base.device import autocast
+from slicer_lite.base.randomness import seeded
 from slicer_lite.config import FRAMES, N_MELS, WINDOW, Config
 from slicer_lite.method.moco import MoCo
 from slicer_lite.share.weights import METHODS
@@ -17,6 +19,15 @@ from slicer_lite.share.weights import METHODS
 # Numbers that an optimiser keeps for each weight of a matrix, of a vector.
 _STATES = {"adamw": (2, 2), "muon": (1, 2), "sgd": (1, 1)}
 _INPUTS = 4 * (WINDOW + 4 * N_MELS * FRAMES)  # bytes of a clip's waveform, log-mel, partner and views
+_SOUND = 0.25  # of a GPU's free memory may hold the sounds [ours]
+# Control groups: where they may be; and in version 2 and in version 1 the files of a group's limit and use, and how
+# its counts of what is kept of files begin, groups below included.
+_MOUNTS = ("sys/fs/cgroup", "sys/fs/cgroup/unified", "sys/fs/cgroup/memory")
+_GROUP_FILES = (
+    ("memory.max", "memory.current", ""),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
+)
+_NO_LIMIT = 2**60  # bytes; version 1 says nearly 2**63 where there is none
 
 
 @dataclass(frozen=True)
@@ -68,8 +79,8 @@ def check(config: Config, device: torch.device) -> None:
 def available(device: torch.device) -> int | None:
     """Bytes that are free for this process; None where that cannot be told.
 
-    CPU, and MPS, which shares its memory: psutil's figure, an equal part for each process on the machine. A
-    container's own limit is not known to it.
+    CPU, and MPS, which shares its memory: psutil's figure, or what the limit of a container leaves if that is less;
+    an equal part for each process on the machine.
     """
     if device.type == "cuda":
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -78,7 +89,54 @@ def available(device: torch.device) -> int | None:
         import psutil  # here, because training works without it
     except ModuleNotFoundError:
         return None
-    return psutil.virtual_memory().available // distributed.size_here()
+    free = psutil.virtual_memory().available
+    left = _left_by_groups()
+    return (free if left is None else min(free, left)) // distributed.size_here()
+
+
+def has_room_for_sound(config: Config, device: torch.device, sound: int) -> bool:
+    """Whether so many bytes of sound can stay on a device: at most a quarter of what is free, and beside a step.
+
+    To be asked before the networks are there.
+    """
+    room = available(device)
+    if room is None or sound >= _SOUND * room:
+        return False
+    return sound + estimate(config, device).of(config.batch_size // distributed.size()) <= room
+
+
+def _left_by_groups(root: Path = Path("/")) -> int | None:
+    """Bytes that the control groups of a container or a batch system leave this process; None without a limit.
+
+    Linux: its own group and all above it, in version 2 and in version 1. What they keep of files makes room if need
+    be. A container may see its group's path on the host and the group itself at the top, so missing ones are passed.
+    """
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return None
+    left = []
+    for line in lines:
+        _, controllers, own = line.split(":", 2)
+        if not controllers or "memory" in controllers.split(","):  # of version 2, or of version 1
+            path = PurePosixPath(own.lstrip("/"))
+            folders = [root / mount / level for mount in _MOUNTS for level in (path, *path.parents)]
+            left += [_left_by_group(folder, *files) for folder in folders for files in _GROUP_FILES]
+    return min((room for room in left if room is not None), default=None)
+
+
+def _left_by_group(folder: Path, limit: str, used: str, kept: str) -> int | None:
+    """Bytes that one control group leaves; None where it has no limit, or is not there."""
+    try:
+        most, taken = (int((folder / name).read_text()) for name in (limit, used))  # "max": no limit
+    except (OSError, ValueError):
+        return None
+    if most >= _NO_LIMIT:
+        return None
+    with suppress(OSError):
+        counts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        taken -= sum(int(counts.get(f"{kept}{name}", 0)) for name in ("inactive_file", "active_file"))
+    return max(most - max(taken, 0), 0)
 
 
 def estimate(config: Config, device: torch.device) -> Need:
@@ -88,7 +146,7 @@ def estimate(config: Config, device: torch.device) -> Need:
     same amount with each clip. To it come twice its largest tensor, which the backward pass takes at its peak,
     and the inputs. On CPUs the peak was measured 1 % below to 9 % above this: see docs/scaling.md.
     """
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with seeded(0, device):  # which chance decides does not matter, only that no other's draws change
         model = METHODS[config.method](config).to(device).train()
         two, four = (_kept(model, config, device, clips) for clips in (2, 4))
     growth = [(after - before) // 2 for before, after in zip(two, four, strict=True)]
@@ -106,7 +164,8 @@ def explained(config: Config, device: torch.device) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError, CUDA's, is a RuntimeError
-        known = ("out of memory", "can't allocate memory")
+        # CUDA's and MPS's; the CPU's under Linux and macOS, and under Windows; that of CUDA's libraries.
+        known = ("out of memory", "can't allocate memory", "not enough memory", "STATUS_ALLOC_FAILED")
         if not isinstance(error, MemoryError) and not any(words in str(error) for words in known):
             raise
         raise MemoryError(

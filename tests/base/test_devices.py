@@ -7,6 +7,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 import slicer_lite as sl
+from slicer_lite.base.randomness import seeded
 from slicer_lite.method.slicer import SLICER
 from slicer_lite.method.views import TwoViews, fit_views
 from slicer_lite.training import health, loop
@@ -175,3 +176,31 @@ def test_first_block_is_that_of_the_cpu(gpu):
         for ours, theirs in zip(*gradients, strict=True):
             torch.testing.assert_close(theirs.cpu(), ours, rtol=1e-3, atol=1e-2)
         here.eval(), there.eval()
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:0", "cuda:1"])
+def test_the_gpu_that_is_computed_on_is_the_one_that_is_seeded(monkeypatch, name):
+    gpus = tuple(torch.Generator() for _ in range(3))  # stand for the GPUs' own; number 2 is the current one
+    chosen = torch.device(name).index if ":" in name else 2
+
+    def of(device="cuda"):
+        number = torch.device(device).index if not isinstance(device, int) else device
+        return gpus[2 if number is None else number]
+
+    monkeypatch.setattr(torch.cuda, "default_generators", gpus)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "manual_seed", lambda seed: of().manual_seed(seed))
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device="cuda": of(device).get_state())
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device="cuda": of(device).set_state(state))
+    before = [gpu.get_state() for gpu in gpus]
+    drawn = []
+    for seed in (1, 2, 1):
+        with seeded(seed, torch.device(name)):
+            drawn.append(torch.rand(1, generator=gpus[chosen]).item())
+            assert all(
+                torch.equal(g.get_state(), s)
+                for g, s in zip(gpus, before, strict=True)
+                if g is not gpus[chosen]
+            )
+        assert all(torch.equal(g.get_state(), s) for g, s in zip(gpus, before, strict=True))
+    assert drawn[0] == drawn[2] != drawn[1]

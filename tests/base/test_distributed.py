@@ -249,3 +249,42 @@ def test_one_run_after_the_other_in_the_same_processes(together, tones, tmp_path
         child.join(120)
     assert [child.exitcode for child in processes] == [0, 0]
     assert [sl.load(tmp_path / str(seed)).step for seed in range(3)] == [2, 2, 2]
+
+
+class Recorded:
+    """Stands for `torch.distributed`'s calls, and notes who waits for whom, and how long."""
+
+    def __init__(self, monkeypatch, rank):
+        self.groups, self.waits = {}, []
+        for name, value in {
+            "init_process_group": lambda backend, **options: self.begin("default", backend, options),
+            "new_group": lambda backend, **options: self.begin("other", backend, options),
+            "barrier": lambda group=None: self.waits.append(group or "default"),
+            "destroy_process_group": self.groups.clear,
+            "PrefixStore": lambda name, store: store,
+        }.items():
+            monkeypatch.setattr(distributed.dist, name, value)
+        monkeypatch.setattr(distributed, "_meeting_place", lambda: (None, rank, 2))
+        monkeypatch.setattr(distributed, "rank", lambda: rank)
+        monkeypatch.setattr(distributed, "size", lambda: 2 if self.groups else 1)
+        monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+        for name in ("RANK", "LOCAL_RANK"):
+            monkeypatch.setenv(name, str(rank))
+
+    def begin(self, name, backend, options):
+        self.groups[name] = backend, options["timeout"].total_seconds()
+        return name
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize(("device", "backend", "hours"), [("cuda", "nccl", (0, 1)), ("cpu", "gloo", (2, 48))])
+def test_gpus_answer_soon_and_decoding_may_take_long(monkeypatch, rank, device, backend, hours):
+    noted = Recorded(monkeypatch, rank)
+    with distributed.processes(torch.device(device)):
+        kind, seconds = noted.groups["default"]
+        assert kind == backend and hours[0] < seconds / 3600 <= hours[1]
+        kind, seconds = noted.groups["other"]
+        assert kind == "gloo" and seconds / 3600 >= 2
+        with distributed.first_alone():
+            pass
+    assert set(noted.waits) == {"other"} and len(noted.waits) == 2

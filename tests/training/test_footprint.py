@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+import threading
 
 import pytest
 import torch
 
 import slicer_lite as sl
 from slicer_lite.base.device import computes_in_bf16
+from slicer_lite.base.randomness import seeded
 from slicer_lite.cli import main
 from slicer_lite.method.slicer import SLICER
 from slicer_lite.training import footprint
@@ -126,6 +128,8 @@ def test_processes_on_one_machine_share_its_memory(monkeypatch):
         ),
         RuntimeError("MPS backend out of memory (MPS allocated: 8.00 GB)."),
         RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:116] data. DefaultCPUAllocator: not enough memory: you"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
         MemoryError(),
     ],
 )
@@ -165,3 +169,105 @@ def test_memory_that_runs_out_is_explained_and_the_run_goes_on_later(
 def test_other_errors_are_left_alone(minute):
     with pytest.raises(RuntimeError, match="shapes"), footprint.explained(minute, CPU):
         raise RuntimeError("shapes do not match")
+
+
+def groups(root, own, **files):
+    """A fake `/` with a `/proc/self/cgroup`, and control groups with such files under their folders."""
+    for name, content in {"proc/self/cgroup": own, **files}.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(content)
+
+
+UNLIMITED = {"max": "max\n", "a number that means none": "9223372036854771712\n"}
+V2, V1 = "sys/fs/cgroup", "sys/fs/cgroup/memory"
+
+
+@pytest.mark.parametrize("none", UNLIMITED)
+def test_without_a_limit_of_a_container_there_is_none(tmp_path, none):
+    assert footprint._left_by_groups(tmp_path) is None  # no Linux
+    groups(
+        tmp_path,
+        "5:cpu:/\n4:memory:/a\n0::/a\n",
+        **{f"{V2}/a/memory.max": UNLIMITED[none], f"{V2}/a/memory.current": "5"},
+        **{f"{V1}/a/memory.limit_in_bytes": UNLIMITED[none], f"{V1}/a/memory.usage_in_bytes": "5"},
+    )
+    assert footprint._left_by_groups(tmp_path) is None
+
+
+@pytest.mark.parametrize("mount", [V2, f"{V2}/unified"])
+def test_a_containers_limit_is_known(tmp_path, mount):
+    files = {
+        "memory.max": "1000\n",
+        "memory.current": "700\n",
+        # What is kept of files, without what lies in shared memory, makes room where it is needed.
+        "memory.stat": "anon 400\nfile 300\ninactive_file 150\nactive_file 50\nshmem 100\n",
+    }
+    groups(tmp_path, "0::/\n", **{f"{mount}/{name}": content for name, content in files.items()})
+    assert footprint._left_by_groups(tmp_path) == 1000 - (700 - 200)
+
+
+def test_the_narrowest_of_nested_groups_counts(tmp_path):
+    levels = {"": ("900", "100"), "batch/": ("600", "200"), "batch/job/": ("max", "50"), "else/": ("1", "1")}
+    files = {}
+    for level, (limit, used) in levels.items():
+        files |= {f"{V2}/{level}memory.max": limit, f"{V2}/{level}memory.current": used}
+    groups(tmp_path, "0::/batch/job\n", **files)
+    assert footprint._left_by_groups(tmp_path) == 400
+
+
+def test_a_containers_limit_in_version_1_is_known_also_where_its_path_is_the_hosts(tmp_path):
+    stat = "inactive_file 1\nactive_file 1\ntotal_inactive_file 20\ntotal_active_file 10\n"
+    files = {"memory.limit_in_bytes": "1000", "memory.usage_in_bytes": "700", "memory.stat": stat}
+    groups(
+        tmp_path,
+        "7:cpu,cpuacct:/x\n6:hugetlb,memory:/docker/0123\n1:name=systemd:/docker/0123\n",
+        **{f"{V1}/{name}": content for name, content in files.items()},
+    )
+    assert footprint._left_by_groups(tmp_path) == 1000 - (700 - 30)
+
+
+def test_a_group_that_is_over_its_limit_leaves_nothing(tmp_path):
+    groups(tmp_path, "0::/\n", **{f"{V2}/memory.max": "10", f"{V2}/memory.current": "12"})
+    assert footprint._left_by_groups(tmp_path) == 0
+
+
+def test_a_batch_that_a_container_has_no_room_for_is_refused(minute, monkeypatch):
+    need = footprint.estimate(minute, CPU)
+    monkeypatch.setattr(footprint, "_left_by_groups", lambda: need.of(5) + 1)
+    assert footprint.available(CPU) == need.of(5) + 1
+    with pytest.raises(ValueError, match=r"batch_size = 8 needs about .* Lower batch_size .* to about 5"):
+        footprint.check(minute, CPU)
+    monkeypatch.setattr(footprint, "_left_by_groups", lambda: 2**60)
+    assert footprint.available(CPU) < 2**60
+
+
+@pytest.mark.parametrize(("batch", "sound", "stays"), [(8, 1000, True), (8, 1001, False), (7, 1001, True)])
+def test_sound_stays_on_a_gpu_beside_a_step_only(minute, monkeypatch, batch, sound, stays):
+    need = footprint.estimate(minute, CPU)
+    monkeypatch.setattr(footprint, "available", lambda device: need.of(8) + 1000)
+    assert footprint.has_room_for_sound(minute.replace(batch_size=batch), CPU, sound) == stays
+    monkeypatch.setattr(footprint, "available", lambda device: 100 * need.of(8))
+    assert footprint.has_room_for_sound(minute, CPU, 24 * need.of(8))
+    assert not footprint.has_room_for_sound(minute, CPU, 25 * need.of(8))
+    monkeypatch.setattr(footprint, "available", lambda device: None)
+    assert not footprint.has_room_for_sound(minute, CPU, 1)
+
+
+def test_an_estimate_does_not_change_what_another_thread_draws(minute, monkeypatch):
+    inside, over, real = threading.Event(), threading.Event(), footprint._kept
+
+    def kept(*arguments):
+        inside.set()
+        over.wait(10)
+        return real(*arguments)
+
+    def draw(meanwhile):
+        with seeded(1):
+            return [torch.rand(1).item(), meanwhile(), torch.rand(1).item()][::2]
+
+    monkeypatch.setattr(footprint, "_kept", kept)
+    other = threading.Thread(target=footprint.estimate, args=(minute, CPU))
+    disturbed = draw(lambda: (other.start(), inside.wait(0.5)))
+    over.set()
+    other.join()
+    assert disturbed == draw(lambda: None)
