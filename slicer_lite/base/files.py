@@ -1,4 +1,4 @@
-"""Writing files such that a crash, a full disk or a pulled plug never leaves half of one."""
+"""Files that a crash never leaves half-written, and names as disks, systems and people spell them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,26 @@ import json
 import os
 import secrets
 import tempfile
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
 UNFINISHED = ".unfinished"  # ends the name of a file while it is written; one stays after a kill
+# What systems put beside people's files, in small letters; names that begin with a dot are hidden everywhere.
+_OF_SYSTEMS = frozenset(
+    {
+        "thumbs.db",
+        "desktop.ini",
+        "__macosx",
+        "$recycle.bin",
+        "system volume information",
+        "lost+found",
+        "@eadir",
+    }
+)
 
 
 @contextmanager
@@ -72,3 +86,60 @@ def need_writable(folder: Path) -> None:
 def write_json(path: Path, value: Any) -> None:
     """`write_durably` for plain values."""
     write_durably(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def hidden(name: str) -> bool:
+    """Whether the name of a file or folder says that it is a system's or a tool's own: `.git`, `.DS_Store`, …"""
+    return name.startswith(".") or name.lower() in _OF_SYSTEMS
+
+
+def absolute(path: Path) -> Path:
+    """The absolute path without `..`. A path with one is where it really lies: a link before it leads elsewhere."""
+    return path.resolve() if ".." in path.parts else path.absolute()
+
+
+def in_other_form(path: Path) -> Path | None:
+    """What is there under a missing path's name in another Unicode form: é is one letter (NFC) or two (NFD, Macs)."""
+    return _there(path, _composed)
+
+
+def near_miss(path: Path) -> str:
+    """Half a sentence about what lies where a missing file was looked for and is almost called so; or nothing."""
+    found = _there(path, _alike)
+    if found in (None, path):
+        return ""
+    return f"; there is {str(found)!r}, which differs in capitals, spaces or the coding of letters"
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _alike(name: str) -> str:
+    """What is left of a name without what is easily overlooked."""
+    if not name.isascii() and any("\udc80" <= letter <= "\udcff" for letter in name):
+        name = os.fsencode(name).decode("latin-1")  # not UTF-8: most often this
+    return "".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
+def _there(path: Path, fold: Callable[[str], str]) -> Path | None:
+    """What is there whose names, once folded, are a missing path's; None if nothing is, or several are."""
+    if os.path.lexists(path):
+        return path
+    folder = _there(path.parent, fold) if path.parent != path else None
+    if folder is None:
+        return None
+    try:
+        found = _folded(folder, folder.stat().st_mtime_ns, fold).get(fold(path.name), [])
+    except (OSError, ValueError):
+        return None
+    return folder / found[0] if len(found) == 1 else None
+
+
+@lru_cache(maxsize=16)
+def _folded(folder: Path, changed: int, fold: Callable[[str], str]) -> dict[str, list[str]]:
+    """The names in a folder by what folding makes of them; `changed` tells when they have to be listed anew."""
+    names: dict[str, list[str]] = {}
+    for name in os.listdir(folder):  # noqa: PTH208 (names are all that is wanted)
+        names.setdefault(fold(name), []).append(name)
+    return names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
 import os
@@ -18,7 +19,7 @@ import slicer_lite
 from slicer_lite.audio.store import Clips
 from slicer_lite.base import distributed
 from slicer_lite.base.device import trains_in_bf16
-from slicer_lite.base.files import UNFINISHED, naming, write_durably, write_json
+from slicer_lite.base.files import UNFINISHED, hidden, naming, write_durably, write_json
 from slicer_lite.config import Config
 
 if TYPE_CHECKING:
@@ -27,6 +28,17 @@ if TYPE_CHECKING:
 METRICS = "metrics.jsonl"  # one line a step; nothing in it depends on the clock
 TIMINGS = "timings.jsonl"
 _LOCK = ".lock"
+# All that a run replaces as a whole, so what a kill may leave half-written; see `files.write_durably`.
+_REPLACED = (
+    "config.json",
+    METRICS,
+    TIMINGS,
+    "weights.safetensors",
+    "curves.png",
+    "checkpoints/step-*",
+    "snapshots/step-*",
+)
+_NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS}
 
 
 def make(run: Path) -> None:
@@ -48,11 +60,9 @@ def make(run: Path) -> None:
 def locked(run: Path) -> Iterator[None]:
     """Keep other processes from training in the folder; the first of several that train together does so for all.
 
-    What a killed one has left half-written is removed.
-
     Raises:
         BlockingIOError: another process is training there.
-        PermissionError: nothing can be written there.
+        OSError: nothing can be written there, or the disk has no locks; says which.
     """
     if distributed.rank() > 0:
         yield
@@ -64,20 +74,26 @@ def locked(run: Path) -> Iterator[None]:
         raise BlockingIOError(
             f"Another process trains in {run}: wait for it, or use another folder."
         ) from None
-    except PermissionError as error:
-        raise PermissionError(
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            raise OSError(
+                f"The disk of {run} refuses locks ({error.strerror}), which keep two processes from training in one "
+                "folder: choose a folder on a local disk for the run and copy it afterwards, or mount that disk with "
+                "locks."
+            ) from None
+        raise type(error)(
             f"{run} cannot be written to ({error.strerror}): choose another folder for the run."
         ) from None
     with lock:
-        for left in run.rglob(f".*{UNFINISHED}"):  # by a process that was killed while it wrote
-            left.unlink()
         yield
 
 
 def claim(run: Path, config: Config, clips: Clips, means: Mapping[str, str | int]) -> None:
     """Make the folder this run's by writing `config.json`, or see that it is.
 
-    A folder in which nothing has been trained yet takes other settings and clips: those before did not work.
+    A folder in which nothing has been trained yet takes other settings and clips: those before did not work. Hidden
+    files, such as a Mac's `.DS_Store`, are nobody's. What a killed process has left half-written of this run is
+    removed, once it is clear that the run is this one.
 
     Args:
         means: of `made_with`, to be noted.
@@ -88,10 +104,11 @@ def claim(run: Path, config: Config, clips: Clips, means: Mapping[str, str | int
     """
     path = run / "config.json"
     mine = {"config": config.to_dict(), "clips": {"number": len(clips), "fingerprint": clips.fingerprint()}}
-    there = {p.name for p in run.iterdir() if p.name != _LOCK and not p.name.endswith(UNFINISHED)}
+    there = {p.name for p in run.iterdir() if not hidden(p.name)}
     if path.name in there:
         different = _different(path, mine)
         if not different:
+            _sweep(run)
             return
         if there != {path.name}:
             raise ValueError(
@@ -107,7 +124,17 @@ def claim(run: Path, config: Config, clips: Clips, means: Mapping[str, str | int
             f"{run}: the first process's run is not there. On several machines the run's folder must lie on a disk "
             "that all machines share."
         )
+    _sweep(run)
     write_json(path, {**mine, "begun_with": means})
+
+
+def _sweep(run: Path) -> None:
+    """Remove what killed processes have left half-written of this run, and nothing else in its folder."""
+    if distributed.rank() > 0:  # the first process may be writing
+        return
+    for name in map(Path, _REPLACED):
+        for left in (run / name.parent).glob(f".{name.name}.*{UNFINISHED}"):
+            left.unlink(missing_ok=True)
 
 
 def made_with(config: Config, device: torch.device, compile: bool = False) -> dict[str, str | int]:

@@ -1,14 +1,26 @@
 """What a run notes of its steps: once each, whatever happened, also for TensorBoard."""
 
+import errno
 import json
+import os
 import threading
+from pathlib import Path
 
 import pytest
 import torch
 
 import slicer_lite as sl
 from slicer_lite.cli import main
-from slicer_lite.training.run_folder import METRICS, TIMINGS, Log, claim, made_with, make, read_metrics
+from slicer_lite.training.run_folder import (
+    METRICS,
+    TIMINGS,
+    Log,
+    claim,
+    locked,
+    made_with,
+    make,
+    read_metrics,
+)
 
 
 def noted(run, steps, **options):
@@ -115,3 +127,77 @@ def test_a_folder_that_cannot_be_made_is_named_with_a_remedy(tmp_path):
     (tmp_path / "run").write_text("")
     with pytest.raises(OSError, match=r"run cannot be made \(a file has that name\): choose another"):
         make(tmp_path / "run")
+
+
+UNFINISHED = (
+    ".config.json.0a1b2c3d.unfinished",
+    ".weights.safetensors.0a1b2c3d.unfinished",
+    "checkpoints/.step-00000003-ab.safetensors.0a1b2c3d.unfinished",
+    "snapshots/.step-00000002.safetensors.0a1b2c3d.unfinished",
+)
+
+
+def left_half_written(run):
+    for name in UNFINISHED:
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / name).write_text("half")
+
+
+def test_a_folder_of_runs_is_refused_and_none_of_their_files_swept(tones, tmp_path, minute, monkeypatch):
+    left_half_written(tmp_path / "other")  # which another process is writing just now
+    monkeypatch.chdir(tmp_path)
+    for folder in (".", tmp_path):
+        with pytest.raises(ValueError, match=r"holds other things \(other, …\) and no config.json"):
+            sl.pretrain(minute, tones, folder, steps=1, progress=False)
+    assert all((tmp_path / "other" / name).exists() for name in UNFINISHED)
+
+
+def test_a_run_sweeps_its_own_leavings_and_nobody_elses(tones, tmp_path, minute):
+    sl.pretrain(minute, tones, tmp_path, steps=1, progress=False)
+    left_half_written(tmp_path)
+    left_half_written(tmp_path / "other")
+    results = tmp_path / ".probe.json.0a1b2c3d.unfinished"  # of a probe that is just being written here
+    results.write_text("half")
+    with pytest.raises(ValueError, match="holds another run"):
+        sl.pretrain(minute.replace(temperature=0.3), tones, tmp_path, steps=1, progress=False)
+    assert all((tmp_path / name).exists() for name in UNFINISHED)
+    sl.pretrain(minute, tones, tmp_path, steps=1, progress=False)
+    assert not any((tmp_path / name).exists() for name in UNFINISHED)
+    assert all((tmp_path / "other" / name).exists() for name in UNFINISHED)
+    assert results.exists()
+
+
+@pytest.mark.parametrize(
+    "name", [".DS_Store", "Thumbs.db", "desktop.ini", ".ipynb_checkpoints", "lost+found"]
+)
+def test_what_systems_leave_in_a_folder_is_no_obstacle(tones, tmp_path, minute, name):
+    (tmp_path / name).write_text("of the system")
+    clips = sl.load_clips(tones, progress=False)
+    claim(tmp_path, minute, clips, {})
+    claim(tmp_path, minute.replace(temperature=0.3), clips, {})  # nothing has been trained yet
+    assert (tmp_path / name).read_text() == "of the system"
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL])
+def test_a_disk_that_refuses_locks_is_explained(tmp_path, monkeypatch, number):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with (
+        pytest.raises(OSError, match=rf"{tmp_path.name} refuses locks \(.*choose a folder on a local disk"),
+        locked(tmp_path),
+    ):
+        pass
+
+
+def test_a_disk_that_is_read_only_or_full_is_explained(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    with (
+        pytest.raises(OSError, match=r"cannot be written to \(Read-only file system\): choose another"),
+        locked(Path(tmp_path)),
+    ):
+        pass
