@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,10 @@ from slicer_lite.lape.report import write_report
 from slicer_lite.lape.run import Baseline, Protocol, check_seeds, is_result_of, of_task, run_task
 from slicer_lite.lape.tasks import TASKS, Task, find_tasks
 from slicer_lite.share.weights import LAPE_SUFFIXES, load
+
+_LONGEST_NAME = (
+    120  # bytes of a result's file name: every disk takes that, with what is added while it is written
+)
 
 
 @dataclass(frozen=True)
@@ -167,7 +172,7 @@ class RunTasks:
         if not done:
             raise ValueError(
                 "No task was probed: a task needs labelled clips in a train and in a test split (in data of your "
-                "own, columns `label` and `split` of the manifest)."
+                "own, columns `label` and `split` of a file manifest.csv, or of a CSV file given as --data)."
             )
         quoted = shlex.quote(str(self.out))
         print(f"Results are in {self.out}. Next: slicer-lite lape report --results {quoted} --out …")
@@ -229,8 +234,12 @@ class Lape:
 
 
 def _as_file_name(task: str) -> str:
-    """A task's name with what no file name may hold, on any system, written as in a web address."""
-    return "".join(f"%{ord(letter):02X}" if letter in '/\\:*?"<>|%' else letter for letter in task)
+    """A task's name with what no file name may hold, on any system, written as in a web address; long ones cut."""
+    name = "".join(f"%{ord(letter):02X}" if letter in '/\\:*?"<>|%' else letter for letter in task)
+    if len(name.encode()) <= _LONGEST_NAME:
+        return name
+    kept = name.encode()[: _LONGEST_NAME - 17].decode(errors="ignore")
+    return f"{kept}-{hashlib.sha256(task.encode()).hexdigest()[:16]}"
 
 
 def _complete(task: Task, root: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -136,13 +137,26 @@ def probed_tasks(clips: Clips) -> list[str]:
             except ValueError as error:
                 left_out.append((task, error))
     if not tasks:
+        found = "".join(
+            f" {task}: {', '.join(split or 'no split' for split in sorted(set(_rows(clips, task)['split'])))}."
+            for task in clips.tasks[:5]
+        )
         raise ValueError(
-            "No task can be probed: a task needs labelled clips in a train and in a test split (columns `label` "
-            "and `split` of the manifest)." + "".join(f" {task}: {reason}" for task, reason in left_out)
+            "No task can be probed: a task needs labelled clips in a train and in a test split (columns `path`, "
+            "`label` and `split` of a file manifest.csv in the clips' folder, or of a CSV file given as data). "
+            f"Found: {len(clips)} clips{'; their splits:' if found else ' without labels.'}{found or _tables(clips)}"
+            + "".join(f" {task}: {reason}" for task, reason in left_out)
         )
     for task, reason in left_out:
         warnings.warn(f"{task}: left out. {reason}", stacklevel=3)
     return tasks
+
+
+def _tables(clips: Clips) -> str:
+    """A sentence on tables that lie where the clips do, and that nobody reads by themselves."""
+    folder = Path(os.path.commonpath([path.parent.absolute() for path in clips.paths]))
+    found = sorted(path.name for path in folder.glob("[!.]*") if path.suffix in (".csv", ".tsv", ".jsonl"))
+    return f" {folder} holds {', '.join(found[:3])}, which are not read by themselves." if found else ""
 
 
 def as_text(results: Mapping[str, Any]) -> str:

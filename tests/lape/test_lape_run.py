@@ -740,3 +740,15 @@ def test_a_task_of_any_name_has_a_file_of_its_own(own, tmp_path):
     run()
     assert sorted(path.name for path in (tmp_path / "results").iterdir()) == ["..%2Fé.json", "a%2Fb.json"]
     assert list(gather([tmp_path / "results"])["tasks"]) == ["../é", "a/b"]
+
+
+def test_tasks_of_very_long_names_have_files_too(own, tmp_path, capsys):
+    manifest, run = own
+    rows = pd.read_csv(manifest)
+    tasks = ["é" * 300 + end for end in "ab"]  # alike for longer than a file's name may be
+    pd.concat([rows.assign(task=task) for task in tasks]).to_csv(manifest, index=False)
+    run()
+    assert all(len(os.fsencode(path.name)) <= 125 for path in (tmp_path / "results").iterdir())
+    assert list(gather([tmp_path / "results"])["tasks"]) == tasks
+    run()
+    assert capsys.readouterr().out.count("done already") == 2

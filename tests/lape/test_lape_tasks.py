@@ -25,7 +25,7 @@ from slicer_lite.lape.tasks import find_tasks
 from slicer_lite.lape.tasks.download import Archive, fetch
 from slicer_lite.lape.tasks.keywords import COMMANDS, SILENCE, UNKNOWN, split_by_speaker
 from slicer_lite.lape.tasks.speech import split_of_speaker, voxforge_speaker
-from slicer_lite.lape.tasks.task import draw
+from slicer_lite.lape.tasks.task import draw, files_below
 
 WORDS_2 = TASKS["sc_v2_35"].classes
 WORDS_1 = [word for word in WORDS_2 if word not in ("backward", "follow", "forward", "learn", "visual")]
@@ -728,3 +728,11 @@ def test_the_page_says_what_the_code_says():
             assert " ".join(text.split()) in page, f"{task.id}: {text}"
         for count in task.published.values():
             assert f"{count:,}" in page
+
+
+def test_hidden_folders_of_a_data_set_are_not_searched(tmp_path):
+    for folder in (".Trash-1000", "ann"):
+        (tmp_path / folder).mkdir()
+        for name in ("a.wav", "._a.wav"):
+            (tmp_path / folder / name).write_bytes(b"")
+    assert files_below(tmp_path, {".wav"}, depth=1) == [tmp_path / "ann" / "a.wav"]

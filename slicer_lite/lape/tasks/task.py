@@ -13,6 +13,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from slicer_lite.audio.table import Table, make_table
+from slicer_lite.base.files import absolute, hidden
 from slicer_lite.lape.tasks.download import Archive, fetch
 
 SPLITS = ("train", "validation", "test")
@@ -196,7 +197,9 @@ def files_below(folder: Path, suffixes: Sequence[str], depth: int) -> list[Path]
     (Copies made on a Mac hold a hidden `._name.wav` beside every `name.wav`.)
     """
     found = folder.glob("/".join(["*"] * (depth + 1)))
-    return sorted(f for f in found if f.suffix.lower() in suffixes and not f.name.startswith("."))
+    return sorted(
+        f for f in found if f.suffix.lower() in suffixes and not any(map(hidden, f.relative_to(folder).parts))
+    )
 
 
 def _folder(root: str | Path) -> Path:
@@ -205,7 +208,7 @@ def _folder(root: str | Path) -> Path:
         raise FileNotFoundError(
             f"There is no folder {path}: --root names the folder that holds the data sets."
         )
-    return Path(os.path.abspath(path))  # noqa: PTH100 (absolute() keeps '..')
+    return absolute(path)
 
 
 _Problems = tuple[type[Exception], list[str]]
