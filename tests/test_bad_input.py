@@ -74,6 +74,28 @@ def link_to_itself(folder):
     (folder / "bad.wav").symlink_to(folder / "bad.wav")
 
 
+def listed_in_capitals(folder):
+    (folder / "manifest.csv").write_text("path\ngood.wav\nbad.WAV\n")
+    wav(folder / "bad.wav")
+
+
+def listed_without_its_space(folder):
+    (folder / "manifest.csv").write_text("path\ngood.wav\nbad.wav\n")
+    wav(folder / "bad.wav ", format="WAV")
+
+
+def listed_in_another_folder_of_that_name(folder):
+    (folder / "manifest.csv").write_text("path\ngood.wav\nSounds/bad.wav\n")
+    (folder / "sounds").mkdir()
+    wav(folder / "sounds" / "bad.wav")
+
+
+def listed_in_utf8_and_named_in_latin1(folder):
+    (folder / "manifest.csv").write_text("path\ngood.wav\nbadé.wav\n")
+    wav(folder / "bad.wav")
+    (folder / "bad.wav").rename(os.fsdecode(os.fsencode(folder) + b"/bad\xe9.wav"))
+
+
 def name_too_long(folder):
     (folder / "manifest.csv").write_text(f"path\ngood.wav\n{'bad' * 200}.wav\n")
 
@@ -121,7 +143,11 @@ UNREADABLE = {
     infinity: "not finite",
     text_called_wav: "not readable as audio",
     folder_called_wav: "a folder, not a file",
-    listed_but_missing: "no such file",
+    listed_but_missing: "no such file(?!;)",
+    listed_in_capitals: "no such file; there is '.*bad.wav', which differs in capitals, spaces",
+    listed_without_its_space: "no such file; there is '.*bad.wav ', which differs in",
+    listed_in_another_folder_of_that_name: "no such file; there is '.*sounds/bad.wav', which differs in",
+    listed_in_utf8_and_named_in_latin1: r"no such file; there is '.*bad.udce9.wav', which differs in",
     link_to_itself: "no such file|symbolic links",
     name_too_long: "no such file|File name too long",
     bomb: "declares 18,000,000 samples \\(5.0 h\\), more than the 268,435,456 allowed",
@@ -257,6 +283,33 @@ def linked_folder_leads_out(folder):
     return folder / "data"
 
 
+def almost_its_name(folder):
+    (folder / "data").mkdir()
+    return folder / "Data"
+
+
+def hidden_folders(folder):
+    for name in (".git", ".ipynb_checkpoints", ".Trash-1000", "$RECYCLE.BIN", "@eaDir", "__MACOSX"):
+        (folder / name).mkdir()
+        wav(folder / name / "deleted.wav")
+    return folder
+
+
+def another_table(folder):
+    (folder / "list.tsv").write_text("path\tlabel\ngood.wav\tx\n")
+    return folder / "list.tsv"
+
+
+def dots_behind_a_link(folder):
+    """`inside/..` is the data's own folder by its letters, and another one on the disk."""
+    (folder / "elsewhere" / "deep").mkdir(parents=True)
+    wav(folder / "elsewhere" / "secret.wav")
+    (folder / "data").mkdir()
+    (folder / "data" / "inside").symlink_to(folder / "elsewhere" / "deep")
+    (folder / "data" / "manifest.csv").write_text("path\ninside/../secret.wav\n")
+    return folder / "data"
+
+
 def table(text):
     def case(folder):
         with_good(folder)
@@ -273,6 +326,21 @@ SOURCES = {
     "only bad files": (only_bad_files, "None of the 1 files could be read"),
     "manifest.csv is a folder": (manifest_is_a_folder, "is not a file"),
     "empty CSV": (table(""), "is empty"),
+    "a folder of almost this name": (
+        almost_its_name,
+        "does not exist; there is '.*data', which differs in capitals",
+    ),
+    "only hidden folders": (hidden_folders, "holds no audio file .* Hidden folders are not searched"),
+    "a table of another kind": (another_table, "list.tsv is neither .*save tables of other kinds as CSV"),
+    "another name of the column": (
+        table("file_name,label\ngood.wav,x\n"),
+        "Is it file_name. Then call it path",
+    ),
+    "stretches with labels": (
+        table("path,start,end,label\ngood.wav,0,1,x\ngood.wav,1,2,y\n"),
+        "contradicting rows .* The columns start and end are not used: a clip is a whole file. Cut the files",
+    ),
+    "a link and two dots lead out": (dots_behind_a_link, "secret.wav is a link that leads out of"),
     "header only": (table("path,label\n"), "lists no clips"),
     "no path column": (table("name,label\ngood.wav,x\n"), "has the columns name, label; one of path, files"),
     "semicolons": (table("path;label\ngood.wav;x\n"), "separated by something else"),
@@ -341,7 +409,8 @@ def test_links_that_stay_inside_are_fine(tmp_path):
     data = tmp_path / "data"
     (data / "deep").mkdir(parents=True)
     with_good(data)
-    (data / "deep" / "again.wav").symlink_to(data / "good.wav")
+    wav(data / "deep" / ".hidden", format="WAV")
+    (data / "deep" / "again.wav").symlink_to(data / "deep" / ".hidden")
     (data / "whole").symlink_to(data)  # a circle of folders, which nobody walks
     assert len(sl.load_clips(data, progress=False)) == 2
     (tmp_path / "alias").symlink_to(data)
@@ -397,16 +466,85 @@ def test_a_file_that_vanishes_while_it_is_read_is_named(tmp_path, monkeypatch):
     ("waveforms", "message"),
     [
         ([], "the list is empty"),
-        ([np.zeros((2, 100))], "1-D float array"),
-        ([np.zeros(100, np.int16)], "1-D float array"),
+        (
+            [np.zeros((2, 100))],
+            "Clip 0: .*1-D float array.* Channels come last, as from soundfile: turn .* by .T",
+        ),
+        ([np.zeros((100, 64))], "1-D float array"),
+        (
+            [np.zeros(100, np.int16)],
+            "1-D float array.* Integers have to be divided by their full scale, 32768",
+        ),
+        ([0.0, 0.5], "Clip 0: .* A single waveform goes into a list"),
+        ([{"array": np.zeros(100)}], "Clip 0: .* got a dict"),
+        ([np.zeros(100), "a.wav"], "Clip 1: .* got a str"),
+        ([[0.0], [[0.0], 0.5]], "Clip 1: .* got a list of unequal parts"),
+        ([(np.zeros(100), 8000)], "Clip 0 is at 8000 Hz: resample it to 16,000 Hz, or give its file's path"),
+        ({"a": np.zeros(100)}, r"clips: expected a folder, .* got a dict. Give list\(….values\(\)\)"),
+        ({"a.wav", "b.wav"}, "clips: expected a folder, .* got a set"),
+        (None, "clips: expected a folder, .* got a NoneType"),
+        (sl.Config(), "clips: expected a folder, .* got a Config"),
         ([np.zeros(0)], "at least one sample"),
         ([np.zeros(100), np.full(100, np.nan)], "Clip 1: samples must be finite"),
-        ([np.full(100, 1.5)], "lie in \\[-1, 1\\]; its peak is 1.5"),
+        ([np.array([0.1, np.inf])], "Clip 0: samples must be finite; its peak is inf"),
+        ([np.array([20_000.0, 0.5])], "Clip 0: its peak is 20000, on the scale of integers: divide it by"),
+        ([np.array([3.0, -2.0, 0.0])], "Clip 0: its peak is 3, on the scale of integers"),
     ],
 )
 def test_arrays_that_are_no_clips(waveforms, message):
     with pytest.raises(ValueError, match=message):
         sl.embed(sl.Encoder(channels=4, dim=8), waveforms)
+
+
+@pytest.mark.parametrize("encoder", ["tiny", None])
+def test_what_is_no_encoder_is_named(encoder):
+    with pytest.raises(ValueError, match="encoder: expected an Encoder, got a (str|NoneType): give what"):
+        sl.embed(encoder, [np.zeros(100)])
+
+
+@pytest.mark.parametrize("choice", [[0.5], [[0]], [True], "a", 1.5, None])
+def test_what_chooses_no_clips_is_named(choice):
+    with pytest.raises(
+        IndexError, match="give a whole number|Of 2 clips some are chosen by a list of places"
+    ):
+        sl.load_clips([np.zeros(100)] * 2)[choice]
+
+
+def test_a_list_of_paths_with_a_folder_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="is a folder: give it alone, or list its files"):
+        sl.load_clips([tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ("start,end", "columns start and end are"),
+        ("Begin Time (s),End Time (s)", r"columns begin time \(s\) and end time \(s\) are"),
+        ("start_seconds,end_seconds", "columns start_seconds and end_seconds are"),
+        ("offset,take", "column offset is"),
+    ],
+)
+def test_stretches_of_files_that_are_not_cut_are_said(tmp_path, columns, said):
+    with_good(tmp_path)
+    (tmp_path / "list.csv").write_text(f"path,{columns}\ngood.wav,0,1\ngood.wav,1,2\n")
+    with pytest.warns(
+        UserWarning, match=f"list.csv: The {said} not used: a clip is a whole file. Cut the files"
+    ):
+        assert len(sl.load_clips(tmp_path / "list.csv", progress=False)) == 1
+
+
+def test_what_a_probe_lacks_and_has_is_said(tmp_path):
+    weights = sl.load("tiny")
+    with_good(tmp_path)
+    (tmp_path / "metadata.csv").write_text("file_name,label\ngood.wav,x\n")
+    with pytest.raises(
+        ValueError,
+        match=r"manifest.csv.* Found: 1 clips without labels. .* holds metadata.csv, which are not read",
+    ):
+        sl.lape.evaluate(weights, sl.load_clips(tmp_path, progress=False))
+    (tmp_path / "list.csv").write_text("path,label,split\ngood.wav,x,train\n")
+    with pytest.raises(ValueError, match=r"Found: 1 clips; their splits: label: train\."):
+        sl.lape.evaluate(weights, sl.load_clips(tmp_path / "list.csv", progress=False))
 
 
 # --- Settings that cannot work ----------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from slicer_lite.base.files import near_miss
 from slicer_lite.config import SAMPLE_RATE
 
 # What one file may hold, whatever its header claims: samples of each channel, as it is and at 16 kHz.
@@ -38,13 +39,15 @@ def decode(path: Path, cut: tuple[float, float] | None = None) -> np.ndarray:
         ) from None
 
     if not path.is_file():
-        raise ValueError("a folder, not a file" if path.is_dir() else "no such file")
+        raise ValueError("a folder, not a file" if path.is_dir() else f"no such file{near_miss(path)}")
     if not path.stat().st_size:
         raise ValueError("the file is empty (0 bytes)")
     if not os.access(path, os.R_OK):
         raise ValueError("no permission to read it")
     try:
-        with soundfile.SoundFile(path) as file:
+        # soundfile takes names that are not UTF-8 as bytes only.
+        name = path if os.name == "nt" or str(path).isprintable() else os.fsencode(path)
+        with soundfile.SoundFile(name) as file:
             rate = file.samplerate
             first, count = (0, file.frames) if cut is None else (round(cut[0] * rate), round(cut[1] * rate))
             if not MIN_RATE <= rate <= MAX_RATE:

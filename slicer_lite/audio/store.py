@@ -5,17 +5,18 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import operator
 import os
 import shutil
 import tempfile
 import time
 import warnings
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, overload
 from zipfile import BadZipFile
 
 import numpy as np
@@ -25,20 +26,26 @@ from tqdm.auto import tqdm
 
 from slicer_lite.audio.decode import decode
 from slicer_lite.audio.table import Table, cache_folder, read_table
-from slicer_lite.base.files import naming, write_durably
+from slicer_lite.base.files import naming, write_durably, write_json
 from slicer_lite.config import SAMPLE_RATE, WINDOW
 
 _FORMAT = 2  # part of the key: raise it when the files' meaning changes
 _AHEAD = 4  # files for each thread that may be decoded before they are written: bounds the memory
 _INDEX, _WAVEFORMS, _PATHS, _SKIPPED = "index.npz", "waveforms.i16", "paths.bin", "skipped.json"
+_STATE = "files.json"  # of the files it was made from, as far as their sizes and dates do not say
+_SAMPLE, _SAMPLES = 4096, 8  # bytes of a file in one piece, and pieces, that stand for all of it
+_INTEGERS = 100.0  # a peak that no sound has whose full scale is 1: it is 40 dB above
+_MOST_CHANNELS = 32
 _UNFINISHED = "unfinished-"
+Source: TypeAlias = "str | Path | Table | pd.DataFrame | Clips | Iterable[str | Path] | Iterable[np.ndarray]"
 _TEXTS = ("task", "label", "split", "group")  # columns of the rows
 
 
 class Clips:
     """Clips that can be heard and sliced: waveforms, and the labels that they carry.
 
-    `clips[i]` is clip i's waveform, `(S,)` float32 in [-1, 1] at 16 kHz; `len(clips)` their number.
+    `clips[i]` is clip i's waveform, `(S,)` float32 in [-1, 1] at 16 kHz; `clips[3:10]`, `clips[mask]` and
+    `clips[places]` are some of them as `Clips`; `len(clips)` is their number.
 
     Attributes:
         paths: `(N,)` where each clip came from (empty names for clips given as arrays).
@@ -65,11 +72,16 @@ class Clips:
         self._resident: torch.Tensor | None = None  # the samples once more, on a device
 
     @classmethod
-    def from_waveforms(cls, waveforms: Sequence[np.ndarray]) -> Clips:
-        """Clips from 1-D float arrays in [-1, 1] at 16 kHz.
+    def from_waveforms(cls, waveforms: Iterable[np.ndarray]) -> Clips:
+        """Clips from float arrays at 16 kHz, whose full scale is 1.
+
+        Args:
+            waveforms: of each clip `(S,)`, or `(S, channels)`, which are averaged; or the pair of such an array and
+                its rate, as `soundfile.read` gives it. A peak above 1 is scaled down to 1, as in files.
 
         Raises:
-            ValueError: no arrays, or one that is not 1-D, empty, not finite or beyond [-1, 1].
+            ValueError: no arrays, or one that is empty, of another shape, not finite, of integers or on their scale,
+                or at another rate.
         """
         checked = check_waveforms(waveforms)
         parts = [_padded(_to_int16(waveform)) for waveform in checked]
@@ -83,7 +95,21 @@ class Clips:
     def __len__(self) -> int:
         return len(self._first)
 
-    def __getitem__(self, clip: int) -> np.ndarray:
+    @overload
+    def __getitem__(self, clip: int) -> np.ndarray: ...
+    @overload
+    def __getitem__(self, clip: slice | Sequence[int] | np.ndarray) -> Clips: ...
+    def __getitem__(self, clip: Any) -> Any:
+        if isinstance(clip, slice):
+            return self.subset(np.arange(len(self))[clip])
+        if np.ndim(clip):
+            return self.subset(clip)
+        try:
+            clip = operator.index(clip)
+        except TypeError:
+            raise IndexError(
+                f"clips[{clip!r}]: give a whole number, a slice, a list of places or a mask."
+            ) from None
         if not -len(self) <= clip < len(self):
             raise IndexError(f"There is no clip {clip}: there are {len(self)}.")
         begin = self._first[clip] + _lead(self.lengths[clip])
@@ -143,32 +169,44 @@ class Clips:
         """A clip in a few words: its tasks and labels, or its file's name where it has no label."""
         rows = self.rows[self.rows["clip"] == clip]
         labels = (f"{task} {label}" for task, label in zip(rows["task"], rows["label"], strict=True))
-        return ", ".join(labels) or self.paths[clip].name or f"clip {clip}"
+        name = os.fsencode(self.paths[clip].name).decode(errors="replace")  # pages hold UTF-8 only
+        return ", ".join(labels) or name or f"clip {clip}"
 
-    def subset(self, which: np.ndarray) -> Clips:
+    def subset(self, which: Sequence[int] | np.ndarray) -> Clips:
         """The clips at the given places, which may be repeated, or where a `(N,)` bool array is True.
 
         Raises:
-            IndexError: a place that is not there, or a bool array of another length.
+            IndexError: places that are not there or no whole numbers, or a bool array of another length.
         """
-        which = np.asarray(which)
-        if which.dtype != bool:
-            which = which.astype(int)  # an empty list's values have no type of their own
-        which = np.arange(len(self))[which]
+        places = np.asarray(which)
+        if not places.size and places.dtype != bool:
+            places = places.astype(int)  # an empty list's values have no type of their own
+        if (
+            places.ndim != 1
+            or places.dtype.kind not in "biu"
+            or (places.dtype == bool and len(places) != len(self))
+        ):
+            raise IndexError(
+                f"Of {len(self)} clips some are chosen by a list of places, whole numbers, or by a mask of "
+                f"{len(self)} bools; got shape {places.shape} of {places.dtype}."
+            )
+        if places.dtype != bool and (lost := places[(places < -len(self)) | (places >= len(self))]).size:
+            raise IndexError(f"There is no clip {lost[0]}: there are {len(self)}.")
+        chosen = np.arange(len(self))[places]
         # A row for each label of each clip that is taken: its places stand side by side once they are sorted.
-        order = np.argsort(which, kind="stable")
+        order = np.argsort(chosen, kind="stable")
         clip = self.rows["clip"].to_numpy(int)
-        first, end = (np.searchsorted(which[order], clip, side) for side in ("left", "right"))
+        first, end = (np.searchsorted(chosen[order], clip, side) for side in ("left", "right"))
         taken = np.repeat(np.arange(len(clip)), end - first)
         nth = np.arange(len(taken)) - np.searchsorted(taken, taken)
         rows = self.rows.iloc[taken].assign(clip=order[first[taken] + nth]).reset_index(drop=True)
         return Clips(
             self._samples,
-            self._first[which],
-            self.lengths[which],
-            _Picked(self.paths, which),
+            self._first[chosen],
+            self.lengths[chosen],
+            _Picked(self.paths, chosen),
             rows,
-            self.split[which],
+            self.split[chosen],
         )
 
     def for_pretraining(self) -> Clips:
@@ -217,7 +255,7 @@ class _StoredPaths(Sequence[Path]):
 
 
 def load_clips(
-    source: str | Path | Table | Clips | Sequence[np.ndarray],
+    source: Source,
     strict: bool = False,
     allow_outside: bool = False,
     progress: bool = True,
@@ -225,25 +263,26 @@ def load_clips(
     """Open a source of clips, decoding it if that has not been done before.
 
     Args:
-        source: see `slicer_lite.audio.table.read_table`; or the table itself; or a list of 1-D float arrays at 16
-            kHz; clips that are open already are returned as they are. A store's own folder (`clips.store`) opens at
-            once, with the labels that it was made with and without a look at the files it was made from.
+        source: see `slicer_lite.audio.table.read_table` (a folder, a CSV file, a DataFrame, a list of paths); or the
+            table itself; or float arrays at 16 kHz, see `Clips.from_waveforms`; clips that are open already are returned
+            as they are. A store's own folder (`clips.store`) opens at once, with the labels that it was made with
+            and without a look at the files it was made from.
         strict: raise an error at the first file that cannot be read, instead of skipping it with a warning.
         allow_outside: let paths in a CSV, and links, lead out of the data's folder.
         progress: show a bar while making sounds and decoding.
 
     Raises:
-        FileNotFoundError, ValueError: see `read_table`; also when no file could be read.
+        FileNotFoundError, ValueError: see `read_table`; also when no file could be read, or for anything else.
     """
     if isinstance(source, Clips):
         return source
-    if not isinstance(source, str | Path | Table):
-        return Clips.from_waveforms(source)
-    if not isinstance(source, Table) and _is_store(folder := Path(source).expanduser()):
+    if isinstance(given := told_apart(source), list):
+        return Clips.from_waveforms(given)
+    if isinstance(given, str | Path) and given != "sounds" and _is_store(folder := Path(given).expanduser()):
         return _open(folder)[0]
-    table = source if isinstance(source, Table) else read_table(source, allow_outside, progress)
+    table = given if isinstance(given, Table) else read_table(given, allow_outside, progress)
     folder = cache_folder() / "stores" / _key(table)
-    if not (folder / _INDEX).exists():
+    if not (folder / _INDEX).exists() or _replaced(table, folder):
         _build(table, folder, strict, progress)
     clips, kept = _open(folder)
     lost = np.setdiff1d(np.arange(len(table)), kept)
@@ -271,23 +310,102 @@ def _is_store(folder: Path) -> bool:
     return all((folder / name).is_file() for name in (_INDEX, _WAVEFORMS))
 
 
-def check_waveforms(waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The arrays as 1-D float32; see `Clips.from_waveforms` for what is refused."""
-    checked = []
-    for number, waveform in enumerate(waveforms):
-        array = np.asarray(waveform)
-        if array.ndim != 1 or not array.size or not np.issubdtype(array.dtype, np.floating):
-            raise ValueError(
-                f"Clip {number}: expected a 1-D float array at 16 kHz with at least one sample, got shape "
-                f"{array.shape} of {array.dtype}."
-            )
-        peak = np.abs(array).max()
-        if not peak <= 1:  # NaN too
-            raise ValueError(f"Clip {number}: samples must be finite and lie in [-1, 1]; its peak is {peak}.")
-        checked.append(array.astype(np.float32))
+def told_apart(source: Source) -> str | Path | Table | list[np.ndarray]:
+    """What a source of clips is: a path, a table, or waveforms, which are checked.
+
+    Raises:
+        ValueError: none of these; says what to give.
+    """
+    if isinstance(source, str | Table):
+        return source
+    if isinstance(source, os.PathLike):
+        return Path(source)
+    if isinstance(source, pd.DataFrame):
+        return read_table(source)
+    if isinstance(source, Mapping | Set | bytes) or not isinstance(source, Iterable):
+        hint = " Give list(….values())." if isinstance(source, Mapping) else ""
+        raise ValueError(
+            "clips: expected a folder, a CSV file, a DataFrame, a list of paths or of float arrays, or Clips; got "
+            f"a {type(source).__name__}.{hint}"
+        )
+    each: list[Any] = [source] if _is_one(source) else list(source)
+    if each and all(isinstance(one, str | os.PathLike) for one in each):
+        return read_table(each)
+    return check_waveforms(each)
+
+
+def _is_one(source: Any) -> bool:
+    """Whether something is one waveform, as `soundfile.read` gives it, rather than a list of them."""
+    if _is_pair(source):
+        return True
+    if not isinstance(source, torch.Tensor) and not (
+        isinstance(source, np.ndarray) and np.issubdtype(source.dtype, np.number)
+    ):
+        return False
+    # Rows of a few samples are no clips: these are soundfile's channels.
+    return source.ndim == 1 or (source.ndim == 2 and source.shape[1] <= _MOST_CHANNELS < source.shape[0])
+
+
+def _is_pair(given: Any) -> bool:
+    """Whether something is samples and their rate."""
+    return (
+        isinstance(given, tuple)
+        and len(given) == 2
+        and np.ndim(given[0]) > 0
+        and isinstance(given[1], int | float)
+    )
+
+
+def check_waveforms(waveforms: Iterable[np.ndarray]) -> list[np.ndarray]:
+    """The clips as `(S,)` float32 arrays in [-1, 1]; see `Clips.from_waveforms` for what is refused."""
+    checked = [_waveform(f"Clip {number}", waveform) for number, waveform in enumerate(waveforms)]
     if not checked:
         raise ValueError("There are no clips: the list is empty.")
     return checked
+
+
+def _waveform(name: str, given: Any) -> np.ndarray:
+    if _is_pair(given):
+        given, rate = given
+        if rate != SAMPLE_RATE:
+            raise ValueError(
+                f"{name} is at {rate} Hz: resample it to {SAMPLE_RATE:,} Hz, or give its file's path instead."
+            )
+    if isinstance(given, torch.Tensor):
+        given = given.detach().cpu()
+        given = (given.float() if given.dtype == torch.bfloat16 else given).numpy()
+    expected = f"{name}: expected a 1-D float array at 16 kHz with at least one sample"
+    try:
+        array = np.asarray(given)
+    except ValueError:  # rows of different lengths
+        raise ValueError(f"{expected}, got a {type(given).__name__} of unequal parts.") from None
+    if array.ndim == 2 and 1 in array.shape:
+        array = array.reshape(-1)
+    if array.ndim == 2 and array.shape[1] <= min(_MOST_CHANNELS, array.shape[0]):
+        array = array.mean(1) if np.issubdtype(array.dtype, np.floating) else array[:, 0]
+    if array.ndim != 1 or not array.size or not np.issubdtype(array.dtype, np.floating):
+        got = (
+            f"shape {array.shape} of {array.dtype}"
+            if array.dtype.kind in "biufc"
+            else f"a {type(given).__name__}"
+        )
+        hint = ""
+        if array.ndim == 2:
+            hint = " Channels come last, as from soundfile: turn (channels, samples) by .T."
+        elif array.ndim == 0 and array.dtype.kind == "f":
+            hint = " A single waveform goes into a list: [waveform]."
+        elif array.ndim == 1 and array.dtype.kind in "iu":
+            hint = " Integers have to be divided by their full scale, 32768 for int16."
+        raise ValueError(f"{expected}, got {got}.{hint}")
+    peak = np.abs(array).max()
+    if not np.isfinite(peak):
+        raise ValueError(f"{name}: samples must be finite; its peak is {peak}.")
+    if peak > _INTEGERS or (peak > 1 and (array == np.round(array)).all()):
+        raise ValueError(
+            f"{name}: its peak is {peak:g}, on the scale of integers: divide it by their full scale, 32768 for "
+            "16 bits, so that full scale is 1."
+        )
+    return (array / max(1.0, float(peak))).astype(np.float32)
 
 
 def _to_int16(waveform: np.ndarray) -> np.ndarray:
@@ -312,7 +430,7 @@ def _layout(lengths: np.ndarray) -> np.ndarray:
 
 
 def _key(table: Table) -> str:
-    """Names the store of exactly these files in this state."""
+    """Names the store of exactly these files of these sizes and dates; `_state` tells what these do not."""
     digest = hashlib.sha256(str(_FORMAT).encode())
     for number, path in enumerate(table.paths):
         cut = f"\0{table.cuts[number]}" if number in table.cuts else ""
@@ -324,6 +442,57 @@ def _key(table: Table) -> str:
         except (OSError, ValueError):
             digest.update(f"{path}\0missing\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:24]
+
+
+def _changed(table: Table) -> str:
+    """A hash of when the disk itself noted the last change of each file (ctime), which no program can set.
+
+    On Windows it is when the file was made.
+    """
+    digest = hashlib.sha256()
+    for path in dict.fromkeys(table.paths):
+        with suppress(OSError, ValueError):
+            digest.update(f"{path.stat().st_ctime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _sampled(table: Table) -> str:
+    """A hash of a sample of each file's bytes: of all of a small file."""
+    digest = hashlib.sha256()
+    for path in dict.fromkeys(table.paths):
+        with suppress(OSError, ValueError):
+            size = path.stat().st_size
+            if not path.is_file():  # a pipe would be waited for
+                continue
+            with path.open("rb", buffering=0) as file:
+                if size <= _SAMPLE * _SAMPLES:
+                    digest.update(file.read())
+                    continue
+                for start in np.linspace(0, size - _SAMPLE, _SAMPLES, dtype=int).tolist():
+                    file.seek(start)
+                    digest.update(file.read(_SAMPLE))
+        digest.update(b"\n")
+    return digest.hexdigest()
+
+
+def _replaced(table: Table, folder: Path) -> bool:
+    """Whether the files have other bytes than when the store was made, though their sizes and dates are the same.
+
+    Asking for a file's dates takes some 5 microseconds, reading a sample of its bytes 100 (on one SSD, files of
+    64 kB): so bytes are read only if a file was touched. Copies and restored files are then known again.
+    """
+    changed = _changed(table)
+    try:
+        before = json.loads((folder / _STATE).read_text())
+        if before["changed"] == changed:
+            return False
+        if before["sample"] != _sampled(table):
+            return True
+    except (OSError, ValueError, KeyError, TypeError):
+        return True
+    with suppress(OSError):  # a cache that others share may be read only
+        write_json(folder / _STATE, {**before, "changed": changed})
+    return False
 
 
 def _decoded(path: Path, cut: tuple[float, float] | None = None) -> np.ndarray | str:
@@ -356,6 +525,10 @@ def _build(table: Table, folder: Path, strict: bool, progress: bool) -> None:
         temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=_UNFINISHED))
         (new := temporary / "new").mkdir()
     replaced = (folder / _INDEX).exists()
+    state = {
+        "changed": _changed(table),
+        "sample": _sampled(table),
+    }  # before: what changes meanwhile is noticed
     kept: list[int] = []
     lengths: list[int] = []
     skipped: list[tuple[str, str]] = []
@@ -384,6 +557,7 @@ def _build(table: Table, folder: Path, strict: bool, progress: bool) -> None:
                     f"None of the {len(table)} files could be read. The first: {path}: {reason}."
                 )
             write_durably(new / _SKIPPED, json.dumps(skipped).encode())
+            write_json(new / _STATE, state)
             _write_index(new, table, np.array(kept), np.array(lengths))
         new.chmod(0o755)  # mkdtemp's folders are their owner's alone
         try:

@@ -1,14 +1,16 @@
-"""Where clips come from: the sound world, a folder, a folder with a manifest, or a CSV -> one table.
+"""Where clips come from: the sound world, a folder, a folder with a manifest, a CSV, or paths -> one table.
 
 A manifest (`manifest.csv` in a folder) or any other CSV has a column with the path of each clip (`path`,
 `files`, `wav` or `wav_path`; relative to the CSV's folder) and may have `task`, `label`, `split` (train,
 validation, test or nothing) and `group` (speaker, recording: what must not be in both halves). One clip may
-have several rows, one for each task that it carries a label of.
+have several rows, one for each task that it carries a label of. A pandas DataFrame with such columns is a table, too.
 """
 
 from __future__ import annotations
 
 import os
+import re
+import stat
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,12 +19,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from slicer_lite.base.files import absolute, hidden, in_other_form, near_miss
 from slicer_lite.sounds import VERSION, make_sounds
 
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf"})
 PATH_COLUMNS = ("path", "files", "wav", "wav_path")  # the first is ours, the others LAPE's [R]
 SPLITS = ("train", "validation", "test", "")
 DEFAULT_TASK = "label"  # the task's name where a CSV has labels but no column `task`
+# Columns of tables that list stretches of files (AudioSet, Raven, BirdCLEF).
+_STRETCH = re.compile(
+    r"(start|begin|onset|end|stop|offset)([ _](time|seconds?|secs?|s|ms|frame|sample|file))*( ?\(m?s\))?"
+)
 
 
 @dataclass(frozen=True)
@@ -57,13 +64,19 @@ def cache_folder() -> Path:
     return Path(platformdirs.user_cache_path("slicer-lite"))
 
 
-def read_table(source: str | Path, allow_outside: bool = False, progress: bool = True) -> Table:
+def read_table(
+    source: str | Path | pd.DataFrame | Sequence[str | Path],
+    allow_outside: bool = False,
+    progress: bool = True,
+) -> Table:
     """List the clips of a source.
 
     Args:
         source: the word `sounds` (the embedded sound world, made on first use), a folder with a `manifest.csv`,
-            a folder of audio files (searched through, but for files whose name begins with a dot; no labels), or a
-            CSV file.
+            a folder of audio files (searched through, but for what is hidden; no labels), or a CSV file. Or a
+            DataFrame with a CSV's columns, or a list of paths (a clip each, in their order); both may lead anywhere,
+            and relative paths begin in the working folder. One file under several names or links is one clip, but
+            in a list.
         allow_outside: let paths in a CSV, and links, lead out of the data's folder.
         progress: show a bar while the sound world is made.
 
@@ -72,6 +85,12 @@ def read_table(source: str | Path, allow_outside: bool = False, progress: bool =
         ValueError: a CSV that is empty, lacks a column, contradicts itself or leaves its folder; a folder that
             cannot be listed.
     """
+    if isinstance(source, pd.DataFrame):
+        rows = source.reset_index(drop=True).astype(object)
+        rows = rows.where(rows.notna(), "").astype(str)
+        return _of_rows(rows, "The DataFrame", Path.cwd(), allow_outside=True)
+    if not isinstance(source, str | Path):
+        return _of_paths([Path(path) for path in source])
     if source == "sounds":
         if Path(source).is_dir():
             warnings.warn(
@@ -80,13 +99,19 @@ def read_table(source: str | Path, allow_outside: bool = False, progress: bool =
             )
         world = make_sounds(cache_folder() / f"sounds-{VERSION}", progress=progress)
         return _read_csv(world / "manifest.csv", allow_outside=False)
-    path = Path(source).expanduser()
+    path = absolute(Path(source).expanduser())
     if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist: give a folder of audio, a CSV file, or 'sounds'.")
+        path = in_other_form(path) or path
+    if not path.exists():
+        word = " (the word, not a Path)" if source == Path("sounds") else ""
+        raise FileNotFoundError(
+            f"{source} does not exist{near_miss(path)}: give a folder of audio, a CSV file, or 'sounds'{word}."
+        )
     if path.is_file():
         if path.suffix.lower() != ".csv":
             raise ValueError(
-                f"{path} is neither a folder nor a .csv file. For single files, put them in a folder."
+                f"{source} is neither a folder nor a .csv file. Put single files in a folder, or in Python in a "
+                "list; save tables of other kinds as CSV."
             )
         return _read_csv(path, allow_outside)
     if (path / "manifest.csv").exists():
@@ -94,23 +119,41 @@ def read_table(source: str | Path, allow_outside: bool = False, progress: bool =
     files = sorted(file for file in _files_below(path) if file.suffix.lower() in AUDIO_SUFFIXES)
     if not files:
         kinds = ", ".join(sorted(AUDIO_SUFFIXES))
-        raise FileNotFoundError(f"{path} holds no audio file ({kinds}) and no manifest.csv.")
+        raise FileNotFoundError(
+            f"{source} holds no audio file ({kinds}) and no manifest.csv. Hidden folders are not searched."
+        )
+    files, places, _ = _each_once(files)
     if not allow_outside:
-        folders: dict[str, str] = {}
-        _refuse_links_out(files, [_place(file, folders) for file in files], path)
-    return make_table(files, pd.DataFrame(columns=["clip", "task", "label", "split", "group"]))
+        _refuse_links_out(files, places, path)
+    return make_table(files, _no_labels())
+
+
+def _of_paths(paths: Sequence[Path]) -> Table:
+    """The clips that somebody lists, in their order."""
+    files = [absolute(path.expanduser()) for path in paths]
+    for path, file in zip(paths, files, strict=True):
+        if file.is_dir():
+            raise ValueError(
+                f"{path} is a folder: give it alone, or list its files, for instance sorted(folder.rglob('*.wav'))."
+            )
+    return make_table([_spelt_as_on_disk(file) for file in files], _no_labels())
+
+
+def _no_labels() -> pd.DataFrame:
+    return pd.DataFrame(columns=["clip", "task", "label", "split", "group"])
 
 
 def _files_below(path: Path) -> Iterator[Path]:
     """All files below a folder but hidden ones, also in linked folders: each folder once, so that links may loop."""
     seen = set()
-    for folder, folders, names in os.walk(path.absolute(), followlinks=True, onerror=_refuse_folder):
-        folders.sort()  # which of several links to a folder comes first should not hang on the disk
+    for folder, folders, names in os.walk(path, followlinks=True, onerror=_refuse_folder):
+        # Which of several links to a folder comes first should not hang on the disk.
+        folders[:] = sorted(name for name in folders if not hidden(name))
         if (place := os.path.realpath(folder)) in seen:
             folders.clear()
             continue
         seen.add(place)
-        yield from (Path(folder, name) for name in names if not name.startswith("."))
+        yield from (Path(folder, name) for name in names if not hidden(name))
 
 
 def _refuse_folder(error: OSError) -> None:
@@ -143,12 +186,20 @@ def _read_csv(path: Path, allow_outside: bool) -> Table:
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
         reason = str(error).strip().removeprefix("Error tokenizing data. C error: ")
         raise ValueError(f"{path} cannot be read as comma-separated UTF-8 text: {reason}.") from None
-    rows.columns = rows.columns.str.strip().str.lower()
+    return _of_rows(rows, path, absolute(path.parent), allow_outside)
+
+
+def _of_rows(rows: pd.DataFrame, path: Path | str, base: Path, allow_outside: bool) -> Table:
+    """The table that rows make; `path` is what messages call them, and relative paths begin at `base`."""
+    rows.columns = rows.columns.astype(str).str.strip().str.lower()
     if (twice := rows.columns[rows.columns.duplicated()]).size:
         raise ValueError(f"{path} has several columns {twice[0]!r}: keep one of them.")
     column = next((name for name in PATH_COLUMNS if name in rows), None)
     if column is None:
         hint = " It looks separated by something else than commas." if len(rows.columns) == 1 else ""
+        alike = re.compile(r"(?=.)(audio|sound)?[ _]?(file[ _]?)?(name|path)?")
+        if meant := [name for name in map(str, rows) if alike.fullmatch(name)]:
+            hint = f" Is it {meant[0]}? Then call it path."
         raise ValueError(
             f"{path} has the columns {', '.join(rows.columns)}; one of {', '.join(PATH_COLUMNS)} must be there "
             f"and hold each clip's path.{hint}"
@@ -161,34 +212,40 @@ def _read_csv(path: Path, allow_outside: bool) -> Table:
         raise ValueError(
             f"{path}, row {row} below the header: the column {column} is empty there. Fill it or remove the row."
         )
-    base = Path(os.path.abspath(path.parent))  # noqa: PTH100 (absolute() keeps '..')
     # One file under two names (a.wav, ./a.wav, a link) is one clip, and in the strictest of its splits.
-    clip_of: dict[str, int] = {}  # by name
-    clip_at: dict[str, int] = {}  # by place
-    folders: dict[str, str] = {}
-    files: list[Path] = []
-    for name in names.unique():
-        file = _inside(base, name, path, allow_outside)
-        clip_of[name] = clip_at.setdefault(_place(file, folders), len(files))
-        if clip_of[name] == len(files):
-            files.append(file)
+    different = names.unique()
+    files, places, clips = _each_once([_inside(base, name, path, allow_outside) for name in different])
     if not allow_outside:
-        _refuse_links_out(files, list(clip_at), base)
+        _refuse_links_out(files, places, base)
+
+    def text(column: str, otherwise: str = "") -> pd.Series | str:
+        # é as one letter and as two is the same label.
+        return rows[column].str.strip().str.normalize("NFC") if column in rows else otherwise
+
     labels = pd.DataFrame(
         {
-            "clip": names.map(clip_of),
-            "task": rows["task"].str.strip() if "task" in rows else DEFAULT_TASK,
-            "label": rows["label"].str.strip() if "label" in rows else "",
+            "clip": names.map(dict(zip(different, clips, strict=True))),
+            "task": text("task", DEFAULT_TASK),
+            "label": text("label"),
             "split": _splits(rows, path),
-            "group": rows["group"].str.strip() if "group" in rows else "",
+            "group": text("group"),
         }
     )
-    kept = _consistent(labels, [os.path.relpath(file, base) for file in files], path)
+    stretches = [name for name in map(str, rows) if _STRETCH.fullmatch(name)]
+    unused = (
+        f" The column{'s' * (len(stretches) > 1)} {' and '.join(stretches)} {'are' if len(stretches) > 1 else 'is'} "
+        "not used: a clip is a whole file. Cut the files into their stretches, and list those."
+        if stretches
+        else ""
+    )
+    kept = _consistent(labels, [os.path.relpath(file, base) for file in files], path, unused)
+    if unused:
+        warnings.warn(f"{path}:{unused}", stacklevel=4)
     _warn_of_groups_on_both_sides(kept, path)
     return make_table(files, kept, all_rows=labels)
 
 
-def _inside(base: Path, name: str, csv: Path, allow_outside: bool) -> Path:
+def _inside(base: Path, name: str, csv: Path | str, allow_outside: bool) -> Path:
     """The absolute path that a CSV's entry means; it may not lead out of the CSV's folder unless allowed."""
     if "\0" in name:
         raise ValueError(f"{csv}: the path {name!r} holds a zero character. Remove that row.")
@@ -199,16 +256,47 @@ def _inside(base: Path, name: str, csv: Path, allow_outside: bool) -> Path:
             f"{csv}: the path {name!r} leads out of {base}. Pass allow_outside=True (--allow-outside) if that "
             "is meant."
         )
-    return file
+    return _spelt_as_on_disk(file)
 
 
-def _place(file: Path, folders: dict[str, str]) -> str:
-    """Where a file really lies; `folders` remembers it of folders, of which a million files have few."""
-    folder, name = os.path.split(os.path.normpath(file))
+def _spelt_as_on_disk(file: Path) -> Path:
+    return file if os.path.lexists(file) else in_other_form(file) or file
+
+
+def _each_once(named: Sequence[Path]) -> tuple[list[Path], list[str], list[int]]:
+    """The different ones of some files, where they lie, and which of them each of the given is."""
+    files: list[Path] = []
+    places: list[str] = []
+    numbers: list[int] = []
+    known: dict[str | tuple[int, int], int] = {}
+    folders: dict[str, str] = {}
+    for file in named:
+        place, identity = _place(file, folders)
+        numbers.append(known.setdefault(identity, len(files)))
+        if numbers[-1] == len(files):
+            files.append(file)
+            places.append(place)
+    return files, places, numbers
+
+
+def _place(file: Path, folders: dict[str, str]) -> tuple[str, str | tuple[int, int]]:
+    """Where a file really lies, and what tells whether two are one; `folders` remembers where folders lie.
+
+    Of folders a million files have few.
+    """
+    folder, name = os.path.split(file)
     if folder not in folders:
         folders[folder] = os.path.realpath(folder)
     place = os.path.join(folders[folder], name)  # noqa: PTH118 (several times faster)
-    return os.path.realpath(place) if os.path.islink(place) else place  # noqa: PTH114
+    try:
+        state = os.lstat(place)
+        if stat.S_ISLNK(state.st_mode):
+            place = os.path.realpath(place)
+            state = os.stat(place)  # noqa: PTH116
+    except (OSError, ValueError):
+        return place, place  # whoever reads it will say what is wrong
+    # Hard links differ in their places. (Where files have one name each, some disks number them carelessly.)
+    return place, (state.st_dev, state.st_ino) if state.st_nlink > 1 else place
 
 
 def _refuse_links_out(files: Sequence[Path], places: Sequence[str], base: Path) -> None:
@@ -222,7 +310,7 @@ def _refuse_links_out(files: Sequence[Path], places: Sequence[str], base: Path) 
             )
 
 
-def _splits(rows: pd.DataFrame, path: Path) -> pd.Series | str:
+def _splits(rows: pd.DataFrame, path: Path | str) -> pd.Series | str:
     if "split" not in rows:
         return ""
     split = rows["split"].str.strip().str.lower().replace({"valid": "validation", "val": "validation"})
@@ -234,7 +322,7 @@ def _splits(rows: pd.DataFrame, path: Path) -> pd.Series | str:
     return split
 
 
-def _consistent(labels: pd.DataFrame, names: Sequence[str], path: Path) -> pd.DataFrame:
+def _consistent(labels: pd.DataFrame, names: Sequence[str], path: Path | str, hint: str = "") -> pd.DataFrame:
     """Drop repeated rows and rows without a label; refuse rows without a task, or that contradict each other."""
     labels = labels[labels["label"] != ""].drop_duplicates()
     nameless = labels[labels["task"] == ""]
@@ -250,12 +338,12 @@ def _consistent(labels: pd.DataFrame, names: Sequence[str], path: Path) -> pd.Da
         values = twice[(twice["clip"] == first["clip"]) & (twice["task"] == first["task"])]
         raise ValueError(
             f"{path}: {names[first['clip']]!r} has contradicting rows for the task {first['task']!r} "
-            f"(label, split, group: {values[['label', 'split', 'group']].values.tolist()}). Keep one of them."
+            f"(label, split, group: {values[['label', 'split', 'group']].values.tolist()}). Keep one of them.{hint}"
         )
     return labels.reset_index(drop=True)
 
 
-def _warn_of_groups_on_both_sides(labels: pd.DataFrame, path: Path) -> None:
+def _warn_of_groups_on_both_sides(labels: pd.DataFrame, path: Path | str) -> None:
     known = labels[labels["group"] != ""]
     for task, rows in known.groupby("task", sort=False):
         both = sorted(
@@ -266,7 +354,7 @@ def _warn_of_groups_on_both_sides(labels: pd.DataFrame, path: Path) -> None:
                 f"{path}, task {task!r}: {len(both)} group{'s' * (len(both) > 1)} ({both[0]!r}"
                 f"{', …' * (len(both) > 1)}) {'are' if len(both) > 1 else 'is'} in its train and in its test split. "
                 "A probe is then tested on what it partly knows: move each group to one side.",
-                stacklevel=4,
+                stacklevel=5,
             )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from slicer_lite.audio.store import Clips, check_waveforms, load_clips
-from slicer_lite.audio.table import Table
+from slicer_lite.audio.store import Clips, Source, load_clips, told_apart
 from slicer_lite.base.device import memory_kept
 from slicer_lite.config import WINDOW, Config
 from slicer_lite.method.encoder import Encoder
@@ -36,7 +34,7 @@ def window_starts(samples: int) -> np.ndarray:
 
 def embed(
     encoder: Encoder,
-    clips: Clips | str | Path | Table | Sequence[np.ndarray],
+    clips: Source,
     batch_size: int = BATCH,
     progress: bool = False,
 ) -> np.ndarray:
@@ -47,14 +45,23 @@ def embed(
 
     Args:
         encoder: an `Encoder`; it is put in evaluation mode for the time of the call.
-        clips: open clips, any source that `load_clips` takes, or a list of 1-D float arrays at 16 kHz, of any
-            lengths.
+        clips: open clips, any source that `load_clips` takes (a folder, a CSV file, a DataFrame, a list of paths), or
+            float arrays at 16 kHz, of any lengths: a list of `(S,)` or `(S, channels)`, or one of them, as
+            `soundfile.read` gives it. Channels are averaged and a peak above 1 is scaled down to 1, as in files.
         batch_size: windows at once.
         progress: show a bar.
 
     Returns:
         `(N, dim)` float32.
+
+    Raises:
+        ValueError: no encoder, or clips that cannot be sound; see `load_clips`.
     """
+    if not isinstance(encoder, Encoder):
+        raise ValueError(
+            f"encoder: expected an Encoder, got a {type(encoder).__name__}: give what slicer_lite.load_encoder(…) or "
+            "slicer_lite.load(…).encoder is."
+        )
     modes = [(module, module.training) for module in encoder.modules()]  # parts may have one of their own
     encoder.eval()
     try:
@@ -126,16 +133,15 @@ def mel_statistics_of(lms: Tensor) -> Tensor:
 
 def mean_over_windows(
     feature: Feature,
-    clips: Clips | str | Path | Table | Sequence[np.ndarray],
+    clips: Source,
     device: torch.device,
     batch_size: int = BATCH,
     progress: bool = False,
 ) -> np.ndarray:
     """Apply a feature to every window and average within clips."""
-    if isinstance(clips, str | Path | Table):
-        clips = load_clips(clips)
     if not isinstance(clips, Clips):
-        clips = check_waveforms(clips)
+        given = told_apart(clips)
+        clips = given if isinstance(given, list) else load_clips(given)
     if not len(clips):
         raise ValueError("There are no clips to embed.")
     total: np.ndarray | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -54,14 +55,14 @@ def get_scene_embeddings(audio: Tensor, model: HearModel) -> Tensor:
     """One embedding a clip, the same as `slicer_lite.explore.embed` gives: the mean over windows of 0.95 s.
 
     Args:
-        audio: `(n_sounds, n_samples)` float32 in [-1, 1] at 16 kHz, on any device.
+        audio: `(n_sounds, n_samples)` floats at 16 kHz, on any device. A sound's peak above 1 is scaled down to 1.
         model: of `load_model`.
 
     Returns:
         `(n_sounds, scene_embedding_size)` float32, on the audio's device.
     """
-    _check(audio)
-    return torch.from_numpy(embed(model.encoder, list(audio.cpu().numpy()))).to(audio.device)
+    sounds = _checked(audio)
+    return torch.from_numpy(embed(model.encoder, list(sounds.numpy()))).to(_device(audio))
 
 
 @torch.no_grad()
@@ -74,15 +75,16 @@ def get_timestamp_embeddings(audio: Tensor, model: HearModel) -> tuple[Tensor, T
     level, as in training.
 
     Args:
-        audio: `(n_sounds, n_samples)` float32 in [-1, 1] at 16 kHz, at least 560 samples (35 ms).
+        audio: `(n_sounds, n_samples)` floats at 16 kHz, at least 560 samples (35 ms). A sound's peak above 1 is
+            scaled down to 1.
         model: of `load_model`.
 
     Returns:
         `(n_sounds, n_timestamps, timestamp_embedding_size)` float32, and `(n_sounds, n_timestamps)` float32 in
         milliseconds: 35, 75, 115, …, the last one less than 40 ms before the end of the clip.
     """
-    _check(audio)
-    check_waveforms(list(audio.cpu().numpy()))  # as `embed` does for whole clips
+    device = _device(audio)
+    audio = _checked(audio)
     if audio.shape[1] < _FIRST:
         raise ValueError(
             f"Clips of {audio.shape[1]} samples are too short for a timestamp: {_FIRST} at least."
@@ -91,8 +93,8 @@ def get_timestamp_embeddings(audio: Tensor, model: HearModel) -> tuple[Tensor, T
     together = max(1, BATCH * WINDOW // audio.shape[1])  # clips at once, so that long ones fit into memory
     there = model.encoder.mean.device
     parts = [_every_40_ms(part.to(there), model, count) for part in audio.split(together)]
-    embeddings = torch.cat(parts).to(audio.device)
-    stamps = (_FIRST + STEP * HOP * torch.arange(count, device=audio.device)) * (1000 / SAMPLE_RATE)
+    embeddings = torch.cat(parts).to(device)
+    stamps = (_FIRST + STEP * HOP * torch.arange(count, device=device)) * (1000 / SAMPLE_RATE)
     return embeddings, stamps.expand(len(audio), -1)
 
 
@@ -108,8 +110,21 @@ def _every_40_ms(audio: Tensor, model: HearModel, count: int) -> Tensor:
     return torch.stack([first, second], dim=2).flatten(1, 2)[:, :count].float()
 
 
-def _check(audio: Tensor) -> None:
-    if audio.ndim != 2 or not audio.is_floating_point() or not audio.numel():
+def _device(audio: Tensor | np.ndarray) -> torch.device:
+    return audio.device if isinstance(audio, Tensor) else torch.device("cpu")
+
+
+def _checked(audio: Tensor | np.ndarray) -> Tensor:
+    """The sounds as float32 on the CPU, each checked and scaled as `embed` does it."""
+    if not isinstance(audio, Tensor | np.ndarray):
+        raise ValueError(f"audio: expected a tensor (n_sounds, n_samples), got a {type(audio).__name__}.")
+    audio = torch.as_tensor(audio)
+    channels = audio.ndim == 2 and audio.shape[1] <= 32 < audio.shape[0]
+    if audio.ndim != 2 or not audio.is_floating_point() or not audio.numel() or channels:
+        hint = " soundfile's (samples, channels) are one sound: audio.mean(1)[None]." if channels else ""
+        hint = " One sound is audio[None]." if audio.ndim == 1 else hint
         raise ValueError(
-            f"HEAR passes float audio of shape (n_sounds, n_samples), got {tuple(audio.shape)} of {audio.dtype}."
+            f"audio: HEAR passes floats of shape (n_sounds, n_samples), got {tuple(audio.shape)} of "
+            f"{audio.dtype}.{hint}"
         )
+    return torch.from_numpy(np.stack(check_waveforms(list(audio))))

@@ -4,6 +4,7 @@ import os
 import shutil
 import time
 import tracemalloc
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 import slicer_lite as sl
 from slicer_lite.audio.decode import decode
-from slicer_lite.audio.store import Clips, _write_index
+from slicer_lite.audio.store import Clips, _sampled, _write_index
 from slicer_lite.audio.table import make_table, read_table
 from slicer_lite.config import WINDOW
 from slicer_lite.probe.features import window_features
@@ -355,6 +356,184 @@ def test_one_file_under_two_links_is_one_clip(tmp_path):
     assert sl.load_clips(tmp_path, progress=False).split.tolist() == ["test"]
 
 
+def test_hidden_folders_are_not_searched_and_a_file_under_several_links_counts_once(tmp_path):
+    data = tmp_path / ".all" / "data"  # what lies above the folder does not matter
+    for folder in (".git/annex", ".Trash-1000/files", ".ipynb_checkpoints", "$RECYCLE.BIN", "sub"):
+        (data / folder).mkdir(parents=True)
+    for name in (
+        ".git/annex/SHA.wav",
+        ".Trash-1000/files/b.wav",
+        ".ipynb_checkpoints/c.wav",
+        "$RECYCLE.BIN/d.wav",
+    ):
+        soundfile.write(data / name, tone(), 16_000)
+    for name in ("a.wav", "again.wav", "sub/a.wav"):
+        (data / name).symlink_to(data / ".git" / "annex" / "SHA.wav")
+    soundfile.write(data / "hard.wav", tone(), 16_000)
+    os.link(data / "hard.wav", data / "sub" / "hard too.wav")
+    assert [path.name for path in sl.load_clips(data, progress=False).paths] == ["a.wav", "hard.wav"]
+    rows = ["a.wav,x,train", "again.wav,x,train", "hard.wav,y,train", "sub/hard too.wav,y,test"]
+    (data / "manifest.csv").write_text("\n".join(["path,label,split", *rows[:3]]))
+    assert sl.load_clips(data, progress=False).split.tolist() == ["train", "train"]
+    (data / "manifest.csv").write_text(
+        "\n".join(["path,task,label,split", "hard.wav,1,x,train", "sub/hard too.wav,2,y,test"])
+    )
+    assert sl.load_clips(data, progress=False).split.tolist() == ["test"]  # in the strictest of its splits
+
+
+def test_names_that_are_not_utf8_are_read(tmp_path):
+    soundfile.write(tmp_path / "a.wav", tone(), 16_000)
+    path = (tmp_path / "a.wav").rename(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav"))  # Latin-1
+    for source in (tmp_path, [path]):
+        clips = sl.load_clips(source, strict=True, progress=False)
+        assert os.fsencode(clips.paths[0].name) == b"caf\xe9.wav"
+        assert clips.describe(0).encode() == "caf\N{REPLACEMENT CHARACTER}.wav".encode()
+
+
+@pytest.mark.parametrize(("listed", "there"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_names_in_either_unicode_form_find_each_other(tmp_path, listed, there):
+    name = "sé/café.wav"
+    on_disk = tmp_path / unicodedata.normalize(there, name)
+    on_disk.parent.mkdir()
+    soundfile.write(on_disk, tone(), 16_000)
+    asked = unicodedata.normalize(listed, name)
+    rows = [f"{asked},é,", f"{unicodedata.normalize(there, name)},e\N{COMBINING ACUTE ACCENT},"]
+    (tmp_path / "list.csv").write_text("\n".join(["path,label,split", *rows]))
+    for source in (tmp_path / "list.csv", [tmp_path / asked], (tmp_path / asked).parent):
+        clips = sl.load_clips(source, strict=True, progress=False)
+        assert [str(path) for path in clips.paths] == [str(on_disk)]
+    assert sl.load_clips(tmp_path / "list.csv").labels("label").tolist() == [
+        "é"
+    ]  # one label, not a contradiction
+
+
+def test_two_dots_in_a_folders_path_are_followed_as_the_disk_does(tmp_path, monkeypatch):
+    (tmp_path / "far" / "deep").mkdir(parents=True)
+    (tmp_path / "far" / "data").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "deep")
+    soundfile.write(tmp_path / "far" / "data" / "a.wav", tone(), 16_000)
+    monkeypatch.chdir(tmp_path / "far" / "deep")
+    expected = [(tmp_path / "far" / "data" / "a.wav").resolve()]
+    for manifest in (False, True):
+        if manifest:
+            (tmp_path / "far" / "data" / "manifest.csv").write_text("path\na.wav\n")
+        for source in ("../data", tmp_path / "link" / ".." / "data"):
+            assert list(sl.load_clips(source, progress=False).paths) == expected
+
+
+def replaced_under_the_same_date(path, pitch):
+    soundfile.write(path, tone(pitch=pitch), 16_000)
+    os.utime(path, ns=(10**18, 10**18))
+
+
+def test_another_sound_under_the_same_size_and_date_is_noticed(tmp_path, monkeypatch):
+    monkeypatch.setenv("SLICER_LITE_CACHE", str(tmp_path / "cache"))
+    (path := tmp_path / "data" / "a.wav").parent.mkdir()
+    replaced_under_the_same_date(path, 300)
+    before = sl.load_clips(path.parent, progress=False)
+    first = before[0]
+    replaced_under_the_same_date(path, 3000)
+    after = sl.load_clips(path.parent, progress=False)
+    assert np.abs(np.fft.rfft(after[0])).argmax() == 3000
+    np.testing.assert_array_equal(before[0], first)  # who has the old sound open keeps it
+    assert after.store == before.store  # whose place it takes
+
+
+def test_a_file_that_was_only_touched_is_not_decoded_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("SLICER_LITE_CACHE", str(tmp_path / "cache"))
+    (path := tmp_path / "data" / "a.wav").parent.mkdir()
+    replaced_under_the_same_date(path, 300)
+    sl.load_clips(path.parent, progress=False)
+    monkeypatch.setattr("slicer_lite.audio.store.decode", lambda *_: pytest.fail("decoded again"))
+    path.chmod(0o600)
+    os.link(path, tmp_path / "backup")
+    replaced_under_the_same_date(path, 300)  # restored from somewhere
+    sl.load_clips(path.parent, progress=False)
+    monkeypatch.setattr(
+        "slicer_lite.audio.store._sampled", lambda _: pytest.fail("its bytes were read again")
+    )
+    sl.load_clips(path.parent, progress=False)
+
+
+def test_a_long_file_is_known_by_a_sample_of_its_bytes(tmp_path):
+    path = tmp_path / "a.wav"
+    path.write_bytes(bytes(10**6))
+    table = read_table([path])
+    before = _sampled(table)
+    for place in (0, 10**6 - 1):
+        path.write_bytes(bytes(place) + b"1" + bytes(10**6 - 1 - place))
+        assert _sampled(table) != before
+
+
+def test_lists_of_paths_and_dataframes_are_tables(tmp_path):
+    for number, name in enumerate("abc"):
+        soundfile.write(tmp_path / f"{name}.wav", tone(pitch=200 * (number + 1)), 16_000)
+    paths = [tmp_path / "c.wav", tmp_path / "a.wav", tmp_path / "c.wav"]
+    texts = [str(path) for path in paths]
+    for source in (
+        paths,
+        texts,
+        tuple(paths),
+        pd.Series(texts, index=[7, 8, 9]),
+        np.array(texts),
+        iter(paths),
+    ):
+        assert (
+            list(sl.load_clips(source, progress=False).paths) == paths
+        )  # in their order, each as often as it is named
+    frame = pd.DataFrame({"Path": paths[:2], "label": [1, 2], "split": ["test", None]}, index=[5, 5])
+    clips = sl.load_clips(frame, progress=False)
+    assert list(clips.paths) == paths[:2]
+    assert (clips.labels("label").tolist(), clips.split.tolist()) == (["1", "2"], ["test", ""])
+    encoder = sl.Encoder(channels=4, dim=8)
+    for source in (paths[:2], frame):
+        np.testing.assert_array_equal(sl.embed(encoder, source), sl.embed(encoder, clips))
+
+
+def test_what_soundfile_reads_is_embedded_as_its_file_is(tmp_path):
+    rng = np.random.default_rng(0)
+    files = {
+        "mono": rng.uniform(-1, 1, 20_000),
+        "stereo": rng.uniform(-1, 1, (20_000, 2)),
+        "loud": 1.09 * tone(level=1),
+    }
+    encoder = sl.Encoder(channels=4, dim=8)
+    for name, samples in files.items():
+        path = tmp_path / f"{name}.wav"
+        soundfile.write(path, samples, 16_000, subtype="FLOAT")
+        expected = sl.embed(encoder, [path])
+        read = soundfile.read(path)
+        for source in (
+            read,
+            read[0],
+            [read],
+            [read[0]],
+            [torch.from_numpy(read[0])],
+            [soundfile.read(path, always_2d=True)],
+        ):
+            np.testing.assert_allclose(sl.embed(encoder, source), expected, atol=1e-3)
+            assert sl.load_clips(source)[0].max() <= 1
+    assert len(sl.embed(encoder, np.zeros((3, 16_000)))) == 3  # a batch: a clip each row
+
+
+def test_slices_masks_and_places_give_clips():
+    clips = sl.Clips.from_waveforms([np.full(100, i / 10) for i in range(5)])
+
+    def levels(some):
+        return [round(10 * float(x[0])) for x in some]
+
+    assert levels(clips[1:4]) == levels(clips[[1, 2, 3]]) == levels(clips[np.array([1, 2, 3])]) == [1, 2, 3]
+    assert levels(clips[clips.lengths > 100]) == []
+    assert (
+        levels(clips[np.arange(5) % 2 == 0])
+        == levels(clips[pd.Series([True, False] * 2 + [True])])
+        == [0, 2, 4]
+    )
+    assert levels(clips[::-2]) == [4, 2, 0]
+    assert levels(clips[10:]) == levels(clips[[]]) == []
+    assert levels([clips[-1], clips[np.int64(2)]]) == [4, 2]
+
+
 def test_linked_folders_are_searched_each_once(tmp_path):
     for folder in ("data/deep", "far"):
         (tmp_path / folder).mkdir(parents=True)
@@ -470,3 +649,27 @@ def test_what_a_kill_left_of_a_decoding_goes_after_a_week(tones, tmp_path, monke
     assert not old.exists()
     assert new.exists()
     assert growing.exists()  # a decoding of more than a week, which goes on
+
+
+def test_the_sound_world_is_not_a_store_that_is_called_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        "slicer_lite.audio.table.make_sounds",
+        lambda *_, **__: make_sounds("world", clips=200, progress=False),
+    )
+    soundfile.write(tmp_path / "a.wav", tone(), 16_000)
+    shutil.copytree(sl.load_clips(["a.wav"], progress=False).store, tmp_path / "sounds")
+    assert len(sl.load_clips(Path("sounds"), progress=False)) == 1
+    with pytest.warns(UserWarning, match="The folder of that name that is here is ./sounds"):
+        assert len(sl.load_clips("sounds", progress=False)) == 200
+    with pytest.raises(FileNotFoundError, match=r"or 'sounds' \(the word, not a Path\)"):
+        os.chdir(tmp_path / "sounds")
+        sl.load_clips(Path("sounds"), progress=False)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names are POSIX's")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    soundfile.write(tmp_path / "a.wav", tone(), 16_000)
+    os.mkfifo(tmp_path / "b.wav")
+    with pytest.warns(UserWarning, match=r"1 of 2 files could not be read.*b.wav"):
+        assert len(sl.load_clips(tmp_path, progress=False)) == 1

@@ -187,7 +187,25 @@ def test_clips_without_a_stamp_are_refused(model):
 
 def test_both_functions_refuse_the_same_audio(model):
     audio = torch.zeros(1, 16_000)
-    audio[0, 5] = 1.01
+    audio[0, 5] = torch.nan
     for embeddings in (hear.get_scene_embeddings, hear.get_timestamp_embeddings):
         with pytest.raises(ValueError, match="Clip 0"):
             embeddings(audio, model)
+
+
+def test_what_soundfile_reads_is_taken(model):
+    samples = 0.9 * np.sin(np.arange(16_000.0))  # float64
+    for embeddings in (hear.get_scene_embeddings, lambda *given: hear.get_timestamp_embeddings(*given)[0]):
+        expected = embeddings(torch.from_numpy(samples / np.abs(samples).max())[None], model)
+        loud = samples / np.abs(samples).max() * 1.09  # scaled down to a peak of 1, as a file's would be
+        np.testing.assert_allclose(embeddings(loud[None], model), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "hint"),
+    [((16_000,), r"One sound is audio\[None\]"), ((16_000, 2), r"one sound: audio.mean\(1\)")],
+)
+def test_one_sound_is_no_batch(model, shape, hint):
+    for embeddings in (hear.get_scene_embeddings, hear.get_timestamp_embeddings):
+        with pytest.raises(ValueError, match=f"audio: HEAR passes floats of shape .*{hint}"):
+            embeddings(np.zeros(shape), model)
