@@ -3,12 +3,19 @@
 import ast
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
+import pandas as pd
 import pytest
+import soundfile
+
+import slicer_lite as sl
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
@@ -100,3 +107,43 @@ def test_the_site_builds_and_fetches_nothing():
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "every link good" in done.stdout
+
+
+def cell_of(notebook, identity):
+    cells = json.loads((ROOT / "notebooks" / notebook).read_text(encoding="utf-8"))["cells"]
+    return "".join(next(cell["source"] for cell in cells if cell.get("id") == identity))
+
+
+def own_sounds(folder, count):
+    for number in range(count):
+        soundfile.write(folder / f"{number}.wav", np.sin((number + 1) * np.arange(16_000.0)), 16_000)
+
+
+def given_to_notebook_06(mine, run):
+    """The names that the cells on one's own folder use, as those before leave them."""
+    encoder = sl.Encoder(channels=4, dim=8)
+    names = {"os": os, "np": np, "pd": pd, "Path": Path, "sl": sl, "MINE": mine, "PRESET": "tiny", "run": run}
+    exec(cell_of("06_your_own_sounds.ipynb", "06-folder"), names)
+    names["features"] = {"your own network": sl.embed(encoder, names["mine"])}
+    return names
+
+
+@pytest.mark.parametrize("table", [None, "manifest.csv", "list.csv"])
+def test_notebook_06_takes_along_a_folder_whose_path_has_two_dots(tmp_path, monkeypatch, table):
+    for folder in ("data", "work"):
+        (tmp_path / folder).mkdir()
+    own_sounds(tmp_path / "data", 4)
+    if table:
+        (tmp_path / "data" / table).write_text("path\n" + "".join(f"{number}.wav\n" for number in range(4)))
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setattr(sl, "load", lambda _: SimpleNamespace(step=3))
+    names = given_to_notebook_06("../data/list.csv" if table == "list.csv" else "../data", "run")
+    exec(cell_of("06_your_own_sounds.ipynb", "06-export"), names)
+    assert names["back"]["paths"].tolist() == [f"{number}.wav" for number in range(4)]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_notebook_06_says_that_a_few_clips_are_too_few(tmp_path, count):
+    own_sounds(tmp_path, count)
+    with pytest.raises(ValueError, match=f"^{count} clips are too few to train on: this notebook needs 4"):
+        given_to_notebook_06(str(tmp_path), "run")
