@@ -539,11 +539,11 @@ def test_what_a_probe_lacks_and_has_is_said(tmp_path):
     (tmp_path / "metadata.csv").write_text("file_name,label\ngood.wav,x\n")
     with pytest.raises(
         ValueError,
-        match=r"manifest.csv.* Found: 1 clips without labels. .* holds metadata.csv, which are not read",
+        match=r"manifest.csv.* Found: 1 clip without labels. .* holds metadata.csv, which are not read",
     ):
         sl.lape.evaluate(weights, sl.load_clips(tmp_path, progress=False))
     (tmp_path / "list.csv").write_text("path,label,split\ngood.wav,x,train\n")
-    with pytest.raises(ValueError, match=r"Found: 1 clips; their splits: label: train\."):
+    with pytest.raises(ValueError, match=r"Found: 1 clip; their splits: label: train\."):
         sl.lape.evaluate(weights, sl.load_clips(tmp_path / "list.csv", progress=False))
 
 

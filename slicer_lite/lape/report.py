@@ -144,7 +144,8 @@ def probed_tasks(clips: Clips) -> list[str]:
         raise ValueError(
             "No task can be probed: a task needs labelled clips in a train and in a test split (columns `path`, "
             "`label` and `split` of a file manifest.csv in the clips' folder, or of a CSV file given as data). "
-            f"Found: {len(clips)} clips{'; their splits:' if found else ' without labels.'}{found or _tables(clips)}"
+            f"Found: {len(clips)} clip{'s' * (len(clips) > 1)}"
+            f"{'; their splits:' if found else ' without labels.'}{found or _tables(clips)}"
             + "".join(f" {task}: {reason}" for task, reason in left_out)
         )
     for task, reason in left_out:

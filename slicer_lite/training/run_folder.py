@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 METRICS = "metrics.jsonl"  # one line a step; nothing in it depends on the clock
 TIMINGS = "timings.jsonl"
 _LOCK = ".lock"
-# All that a run replaces as a whole, so what a kill may leave half-written; see `files.write_durably`.
+# How all begins that a run replaces as a whole, so what a kill may leave half-written; see `files.write_durably`.
 _REPLACED = (
     "config.json",
     METRICS,
     TIMINGS,
     "weights.safetensors",
     "curves.png",
-    "checkpoints/step-*",
-    "snapshots/step-*",
+    "checkpoints/step-",
+    "snapshots/step-",
 )
 _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS}
 
@@ -133,7 +133,7 @@ def _sweep(run: Path) -> None:
     if distributed.rank() > 0:  # the first process may be writing
         return
     for name in map(Path, _REPLACED):
-        for left in (run / name.parent).glob(f".{name.name}.*{UNFINISHED}"):
+        for left in (run / name.parent).glob(f".{name.name}*{UNFINISHED}"):
             left.unlink(missing_ok=True)
 
 

@@ -13,7 +13,7 @@ import torch
 import traitlets
 from matplotlib.figure import Figure
 
-from slicer_lite.audio.store import Clips, load_clips
+from slicer_lite.audio.store import Clips, check_waveforms, load_clips
 from slicer_lite.config import SAMPLE_RATE
 from slicer_lite.explore import clusters, figures
 from slicer_lite.explore.embed import embed
@@ -99,31 +99,27 @@ class Recorder(Widget):
         """Embed a sound, find its neighbours and its cluster, and show them.
 
         Args:
-            waveform: `(S,)` floats in [-1, 1] at 16 kHz.
+            waveform: `(S,)` floats at 16 kHz; a peak above 1 is scaled down to 1.
             name: to show it by.
 
         Raises:
-            ValueError: a waveform that is empty, silent, not finite or beyond [-1, 1].
+            ValueError: a waveform that is silent, or none; see `Clips.from_waveforms`.
         """
-        waveform = np.asarray(waveform)
-        if waveform.size and not waveform.any():
+        (waveform,) = check_waveforms([waveform])
+        if not waveform.any():
             raise ValueError(f"{name} is silent: is the microphone switched on?")
         embedding = embed(self._pretrained.encoder, [waveform])
         found, similarities = clusters.nearest(embedding, self._embeddings, self._count)
         assignments = self._assign(embedding)
         assignment = None if assignments is None else assignments[0]
-        self.heard = Heard(
-            name, waveform.astype(np.float32), embedding[0], found[0], similarities[0], assignment
-        )
+        self.heard = Heard(name, waveform, embedding[0], found[0], similarities[0], assignment)
         self._show()
         return self.heard
 
     def receive(self, message: dict[str, Any], buffers: list[Any]) -> None:
         """`sound`: `(S,)` float32 samples at 16 kHz in the buffer. `hello`: a page has been opened."""
         if message["type"] == "sound":
-            waveform = np.frombuffer(buffers[0], "<f4")
-            # Decoders and resamplers overshoot a little: as everywhere, such a sound is scaled down.
-            self.hear(waveform / max(1.0, np.abs(waveform).max(initial=0.0)), message["name"])
+            self.hear(np.frombuffer(buffers[0], "<f4"), message["name"])
         elif message["type"] == "hello":
             self._show()
 

@@ -60,6 +60,7 @@ def test_a_decoder_may_overshoot(recorder):
     recorder._guarded(recorder, {"type": "sound", "name": "loud"}, [(2.2 * tone(500)).tobytes()])
     assert recorder.error == ""
     assert np.abs(recorder.heard.waveform).max() == pytest.approx(1)
+    assert np.abs(recorder.hear(2.2 * tone(500)).waveform).max() == pytest.approx(1)
 
 
 @pytest.mark.parametrize(
