@@ -203,7 +203,8 @@ class Export:
         elif kind == ".ckpt":
             save_checkpoint(pretrained, out)
         else:
-            save_weights(out, pretrained.network, pretrained.centroids, pretrained.config, pretrained.step)
+            own = pretrained
+            save_weights(out, own.network, own.centroids, own.config, own.step, own.heard)
         print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
 
 

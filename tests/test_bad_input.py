@@ -21,7 +21,12 @@ import slicer_lite as sl
 from slicer_lite.audio.decode import decode
 from slicer_lite.base.device import choose_device
 from slicer_lite.cli import main
-from slicer_lite.share.weights import _ABOUT
+from slicer_lite.lape.report import gather
+from slicer_lite.lape.run import is_result_of
+from slicer_lite.lape.tasks.sounds import _read_json
+from slicer_lite.method.slicer import Network
+from slicer_lite.share.weights import _ABOUT, SHIPPED, save_weights
+from slicer_lite.training.run_folder import read_metrics
 
 
 def wav(path, samples=None, rate=16_000, **options):
@@ -671,8 +676,188 @@ def test_a_damaged_config_of_a_run_is_named(tones, tmp_path, minute, content):
         sl.pretrain(minute, tones, tmp_path, steps=1, progress=False)
 
 
-def test_weights_whose_description_is_no_description_are_named(tmp_path):
+# --- Weights that cannot be loaded: refused by their header, before a network is built -----------------------
+
+
+def description(**changes):
+    config = sl.preset("tiny", channels=4, dim=16, clusters=6).to_dict()
+    return {"format": "weights 1", "step": 3, "config": config} | changes
+
+
+def settings(**changes):
+    return description(config=description()["config"] | changes)
+
+
+def claims(about, tensors=None):
+    """A file of few bytes with a description that says `about`; its tensors by default fit `description()`."""
+
+    def case(path):
+        found = tensors
+        if found is None:
+            config = sl.preset("tiny", channels=4, dim=16, clusters=6)
+            found = {k: v.contiguous() for k, v in Network(config).state_dict().items()}
+        path.write_bytes(
+            safetensors.torch.save(found, {_ABOUT: about if isinstance(about, str) else json.dumps(about)})
+        )
+
+    return case
+
+
+def header(text):
+    """A safetensors file with a header written by hand, and 64 bytes of numbers."""
+
+    def case(path):
+        path.write_bytes(struct.pack("<Q", len(text)) + text.encode() + bytes(64))
+
+    return case
+
+
+def without(name):
+    def case(path):
+        claims(description())(path)
+        tensors = safetensors.torch.load_file(path)
+        del tensors[name]
+        claims(description(), tensors)(path)
+
+    return case
+
+
+def with_one_more(name, value):
+    def case(path):
+        claims(description())(path)
+        claims(description(), safetensors.torch.load_file(path) | {name: value})(path)
+
+    return case
+
+
+DEEP = "[" * 100_000 + "]" * 100_000
+ONE = {"x": torch.zeros(1)}
+WEIGHTS = {
+    "huge dim": (claims(settings(dim=100_000), ONE), "does not fit together: it lacks encoder.mean; .*; …"),
+    "huge channels": (claims(settings(channels=10**9), ONE), "does not fit together"),
+    "huge clusters": (
+        claims(settings(clusters=10**12)),
+        r"cluster_head.2.weight is \(6, 16\), not \(1000000000000, 16\)",
+    ),
+    "huge queue": (claims(settings(queue=10**12), ONE), "lacks encoder"),  # only a run has one
+    "beyond all numbers": (claims(settings(dim=10**40), ONE), "does not fit together"),
+    "another size": (claims(settings(dim=32)), r"encoder.fc.0.weight is \(16, 32\), not \(32, 32\)"),
+    "another method": (claims(settings(method="moco")), r"it holds cluster_head.0.bias"),
+    "unknown method": (claims(settings(method="slicer-3")), "method = 'slicer-3': it must be one of"),
+    "a tensor less": (without("instance_head.bias"), "it lacks instance_head.bias"),
+    "a tensor more": (with_one_more("extra", torch.zeros(2)), "it holds extra"),
+    "centroids of another size": (
+        with_one_more("centroids", torch.zeros(4, 63)),
+        r"centroids is \(4, 63\), not \(4, 64\)",
+    ),
+    "whole numbers for weights": (
+        with_one_more("instance_head.bias", torch.zeros(128, dtype=torch.int64)),
+        "instance_head.bias holds I64",
+    ),
+    "steps below zero": (claims(description(step=-1)), "step = -1"),
+    "endless steps": (claims(description(step=float("inf"))), "step = inf"),
+    "steps in words": (claims(description(step="many")), "step = 'many'"),
+    "no step": (
+        claims({k: v for k, v in description().items() if k != "step"}),
+        "its description lacks 'step'",
+    ),
+    "no settings": (claims({"format": "weights 1", "step": 1}), "its description lacks 'config'"),
+    "settings that are a list": (claims(description(config=[1])), "its settings are no table"),
+    "a description that is a list": (claims("[]"), "its description is no table"),
+    "a description that is no JSON": (claims("{"), "not a readable safetensors file"),
+    "a description that nests too deeply": (claims(DEEP), "nests too deeply"),
+    "a setting that nests too deeply": (
+        claims(json.dumps(settings(dim=0)).replace('"dim": 0', f'"dim": {"[" * 900}{"]" * 900}')),
+        "does not fit together: dim = ",
+    ),
+    "a header that nests too deeply": (header(DEEP), "not a readable safetensors file"),
+    "a negative shape": (
+        header('{"x":{"dtype":"F32","shape":[-1],"data_offsets":[0,64]}}'),
+        "not a readable safetensors file",
+    ),
+    "a shape that its bytes do not fill": (
+        header('{"x":{"dtype":"F32","shape":[100000,100000],"data_offsets":[0,64]}}'),
+        "not a readable safetensors file",
+    ),
+    "a header longer than the file": (
+        lambda p: p.write_bytes(struct.pack("<Q", 2**60)),
+        "not a readable safetensors",
+    ),
+    "a later format": (claims(description(format="weights 2")), "format 'weights 2', expected 'weights 1'"),
+}
+
+
+@pytest.mark.parametrize("case", WEIGHTS)
+def test_weights_that_cannot_be_loaded_are_named_and_cost_nothing(tmp_path, monkeypatch, case):
+    make, message = WEIGHTS[case]
     path = tmp_path / "x.safetensors"
-    path.write_bytes(safetensors.torch.save({"x": torch.zeros(1)}, {_ABOUT: "[]"}))
-    with pytest.raises(ValueError, match=r"x.safetensors"):
+    make(path)
+    monkeypatch.setattr("slicer_lite.share.weights.seeded", lambda seed: pytest.fail("a network is built"))
+    with pytest.raises(ValueError, match=f"x.safetensors(?s:.)*{message}") as caught:
         sl.load(path)
+    assert len(str(caught.value)) < 1000
+
+
+def test_weights_of_a_later_version_load_with_one_note(tmp_path):
+    path = tmp_path / "x.safetensors"
+    claims(settings(tempo=3, warp=[1]) | {"version": "7.1"})(path)
+    with pytest.warns(UserWarning, match=r"x.safetensors .*: tempo, warp\..*slicer-lite 7\.1") as caught:
+        model = sl.load(path)
+    assert len(caught) == 1
+    assert model.config == sl.preset("tiny", channels=4, dim=16, clusters=6)
+    claims(settings(tempo=3, dim=32))(path)  # what it does not know may be why
+    with (
+        pytest.warns(UserWarning, match=r"tempo.*by a version that it does not name"),
+        pytest.raises(ValueError, match="does not fit together"),
+    ):
+        sl.load(path)
+
+
+def test_weights_say_which_version_wrote_them(tmp_path, minute):
+    save_weights(tmp_path / "x.safetensors", Network(minute), None, minute, 0)
+    with safetensors.safe_open(tmp_path / "x.safetensors", "pt") as file:
+        assert json.loads(file.metadata()[_ABOUT])["version"] == sl.__version__
+
+
+def test_settings_that_a_file_lacks_are_the_defaults(tmp_path):
+    about = description()
+    del about["config"]["mask_own_keys"]
+    claims(about)(tmp_path / "x.safetensors")
+    assert sl.load(tmp_path / "x.safetensors").config.mask_own_keys
+
+
+def test_a_folder_called_as_shipped_weights_are_and_these_are_told_apart(tmp_path, monkeypatch, minute):
+    monkeypatch.chdir(tmp_path)
+    Path("tiny").mkdir()
+    with pytest.raises(
+        FileNotFoundError, match=r"tiny holds no weights.*come with the package.*pretrained.tiny\.saf"
+    ):
+        sl.load("tiny")
+    save_weights(Path("tiny/weights.safetensors"), Network(minute), None, minute, 3)
+    with pytest.warns(
+        UserWarning, match=r"'tiny' is here the folder .*tiny, not the weights .*pretrained.tiny\.saf"
+    ):
+        assert sl.load("tiny").step == 3
+    sl.load("./tiny")  # without a note, as with a whole path
+    sl.load(tmp_path / "tiny")
+    sl.load(SHIPPED / "tiny.safetensors")
+
+
+@pytest.mark.parametrize("content", ["{", DEEP])
+def test_json_that_cannot_be_read_is_named_wherever_it_lies(tones, tmp_path, minute, content):
+    run = tmp_path / "run"
+    sl.pretrain(minute, tones, run, steps=1, progress=False)
+    (run / "config.json").write_text(content)
+    with pytest.raises(ValueError, match=r"config\.json is damaged"):
+        sl.pretrain(minute, tones, run, steps=1, progress=False)
+    (run / "metrics.jsonl").write_text(content + "\n" + '{"step": 1}\n')
+    with pytest.warns(UserWarning, match=r"metrics\.jsonl, line 1 is damaged"):
+        assert read_metrics(run) == [{"step": 1}]
+    (tmp_path / "pitch.json").write_text(content)
+    with pytest.raises(ValueError, match=r"pitch\.json holds no results"):
+        gather([tmp_path])
+    with pytest.raises(ValueError, match=r"pitch\.json holds no results"):
+        is_result_of(tmp_path / "pitch.json", None, None, "pitch", "quick", [0], [])
+    (tmp_path / "examples.json").write_text(content)
+    with pytest.raises(ValueError, match=r"examples\.json is not readable as JSON"):
+        _read_json(tmp_path / "examples.json")

@@ -83,6 +83,18 @@ def need_writable(folder: Path) -> None:
         raise OSError(f"{folder} cannot be written to ({error}): choose another folder.") from None
 
 
+def parse_json(text: str) -> Any:
+    """`json.loads` for what others have written.
+
+    Raises:
+        ValueError: it is no JSON, or nests too deeply for Python, which else ends in a RecursionError.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("its JSON nests too deeply") from None
+
+
 def write_json(path: Path, value: Any) -> None:
     """`write_durably` for plain values."""
     write_durably(path, (json.dumps(value, indent=2) + "\n").encode())

@@ -17,12 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import slicer_lite
 from slicer_lite.base.files import write_durably
 from slicer_lite.base.randomness import seeded
 from slicer_lite.config import N_MELS, Config
 from slicer_lite.method.encoder import Encoder
 from slicer_lite.method.slicer import Network
-from slicer_lite.share.weights import Pretrained
+from slicer_lite.share.weights import Pretrained, heard_of_file, known_settings
 
 _STUDENT = "encoder_q."
 _NAMES = {
@@ -121,11 +122,13 @@ def save_checkpoint(pretrained: Pretrained, path: str | Path) -> None:
     """
     encoder, centroids = pretrained.encoder, pretrained.centroids
     ours = {
+        "version": slicer_lite.__version__,
         "config": pretrained.config.to_dict(),
         "step": pretrained.step,
         "mean": encoder.mean.item(),
         "deviation": encoder.deviation.item(),
         "centroids": None if centroids is None else centroids.cpu(),
+        "heard": None if pretrained.heard is None else pretrained.heard.to_dict(),
     }
     content = io.BytesIO()
     torch.save({"state_dict": to_lape(pretrained), _OURS: ours}, content)
@@ -155,13 +158,14 @@ def load_checkpoint(
             ours.get("deviation", 1.0) if deviation is None else deviation,
         )
         if ours:
-            config = Config().replace(**ours["config"])
+            config = known_settings(ours["config"], Path(path), ours.get("version"))
             for name in ("channels", "dim", "projection_dim", "clusters"):
                 here, there = getattr(found.config, name), getattr(config, name)
                 if here != there:
                     raise ValueError(f"{name} = {there} in its settings, and {here} in its weights.")
             found.config = config
             found.step, found.centroids = int(ours["step"]), ours["centroids"]
+            found.heard = heard_of_file(ours.get("heard"), Path(path))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: {error}") from None
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,16 @@ from slicer_lite.base.files import need_writable, write_json
 from slicer_lite.explore.embed import set_statistics
 from slicer_lite.lape.checkpoints import load_audiontt
 from slicer_lite.lape.report import write_report
-from slicer_lite.lape.run import Baseline, Protocol, check_seeds, is_result_of, of_task, run_task
+from slicer_lite.lape.run import (
+    Baseline,
+    Protocol,
+    check_seeds,
+    heard_in_words,
+    heard_of_task,
+    is_result_of,
+    of_task,
+    run_task,
+)
 from slicer_lite.lape.tasks import TASKS, Task, find_tasks
 from slicer_lite.share.weights import LAPE_SUFFIXES, load
 
@@ -149,6 +159,17 @@ class RunTasks:
             except ValueError as error:
                 self._leave_out(task, error)
                 continue
+            heard = None if pretrained is None else pretrained.heard
+            about["heard"] = found = None if heard is None else heard_of_task(heard, own, task)
+            if heard is not None and found and (said := heard_in_words(heard, found)):
+                if any(of["heard"] for split, of in found.items() if split != "train"):
+                    warnings.warn(
+                        f"{task}: {said} Its accuracy is not that on sounds new to the encoder: say so beside it, or "
+                        "pre-train without them.",
+                        stacklevel=2,
+                    )
+                else:
+                    print(f"{task}: {said}")
             path = out / f"{_as_file_name(task)}.json"
             wanted = (encoder, own, task, self.protocol, seeds, baselines)
             if path.exists():

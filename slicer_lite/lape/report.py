@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ import torch
 
 import slicer_lite
 from slicer_lite.audio.store import Clips
-from slicer_lite.base.files import write_durably, write_json
+from slicer_lite.base.files import parse_json, write_durably, write_json
 from slicer_lite.explore import figures
 from slicer_lite.explore.embed import embed, mel_statistics
 from slicer_lite.lape.run import NAMES, PROTOCOLS
@@ -351,7 +350,7 @@ def _read_folder(folder: Path) -> dict[str, dict[str, Any]]:
     found = {}
     for path in sorted(folder.expanduser().glob("*.json")):
         try:
-            result = json.loads(path.read_text())
+            result = parse_json(path.read_text())
             found[result["task"]] = {"results": dict(result["results"]), "about": dict(result["about"])}
         except (ValueError, KeyError, TypeError):
             raise ValueError(f"{path} holds no results of `lape run`: move it elsewhere.") from None

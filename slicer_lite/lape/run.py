@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import time
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import scipy
 import sklearn
 import torch
@@ -18,11 +18,13 @@ import torch
 import slicer_lite
 from slicer_lite.audio.store import Clips
 from slicer_lite.base.device import choose_device
+from slicer_lite.base.files import parse_json
 from slicer_lite.lape.tasks import TASKS
 from slicer_lite.method.encoder import Encoder
 from slicer_lite.probe.features import data_hash, rows_hash, weights_hash, window_features
 from slicer_lite.probe.linear import Accuracy, check_seed, majority_of, quick_probe, wilson, window_probe
 from slicer_lite.probe.supervised import supervised
+from slicer_lite.share.heard import Heard
 from slicer_lite.share.weights import untrained_encoder
 
 Protocol = Literal["lape", "quick"]
@@ -81,7 +83,7 @@ def run_task(
     begun, where = time.monotonic(), str(choose_device(device))
     clips = of_task(clips, task)
     rows = clips.rows[clips.rows["task"] == task]
-    rounds = list(TASKS[task].rounds(rows)) if task in TASKS else [("", rows)]
+    rounds = _rounds(task, rows)
     lacking = [s for s in ("train", "test") if any((part["split"] == s).sum() == 0 for _, part in rounds)]
     if lacking:
         raise ValueError(f"The task {task!r} has no {lacking[0]} split.")
@@ -146,6 +148,51 @@ def run_task(
     }
 
 
+def heard_of_task(heard: Heard, clips: Clips, task: str) -> dict[str, dict[str, int]]:
+    """How many of a task's clips weights have heard in pre-training, as far as it is noted, split by split.
+
+    A clip that is in several splits, as in a task of folds, counts in the strictest.
+
+    Returns:
+        For each split that there is, the strictest first: `clips`; of these `heard`; of these `by_name`, those that
+        are known by their file's name alone, because another cut of them was heard.
+    """
+    clips = of_task(clips, task)
+    by_sound, by_name = heard.among(clips)
+    left = np.ones(len(clips), bool)
+    found = {}
+    for split in ("test", "validation", "train"):
+        of = [
+            rows["clip"][rows["split"] == split]
+            for _, rows in _rounds(task, clips.rows[clips.rows["task"] == task])
+        ]
+        here = np.isin(np.arange(len(clips)), np.concatenate(of).astype(int)) & left
+        left &= ~here
+        if here.any():
+            known, named = int((here & (by_sound | by_name)).sum()), int((here & by_name & ~by_sound).sum())
+            found[split] = {"clips": int(here.sum()), "heard": known, "by_name": named}
+    return found
+
+
+def heard_in_words(heard: Heard, found: dict[str, dict[str, int]]) -> str:
+    """`heard_of_task` in a sentence; nothing (`''`) if none of the clips was heard."""
+    at_least = "at least " * (heard.noted < heard.clips)
+    parts = [
+        f"{at_least}{of['heard']:,} of its {of['clips']:,} {split} clips"
+        for split, of in found.items()
+        if of["heard"]
+    ]
+    if not parts:
+        return ""
+    said = f"in pre-training, without their labels, these weights have heard {' and '.join(parts)}"
+    if at_least:
+        said += f" ({heard.noted:,} of the {heard.clips:,} clips that they have heard are noted)"
+    if named := sum(of["by_name"] for of in found.values()):
+        alone = "is known by its name alone" if named == 1 else "are known by their names alone"
+        said += f"; {named:,} of them {alone}, since another cut was heard"
+    return f"{said}."
+
+
 def check_seeds(seeds: Sequence[int]) -> None:
     """See that there are seeds, and that probes can take them.
 
@@ -173,7 +220,7 @@ def is_result_of(
         ValueError: the file holds no results.
     """
     try:
-        result = json.loads(path.read_text())
+        result = parse_json(path.read_text())
         about = result["about"]
         data = about["data"]["sha256"], about["data"].get("rows")
         found = about["weights"]["sha256"], data, about["protocol"], about["seeds"]
@@ -195,6 +242,10 @@ def of_task(clips: Clips, task: str) -> Clips:
     if task not in clips.tasks:
         raise ValueError(f"There is no task {task!r}: the tasks are {', '.join(clips.tasks) or 'none'}.")
     return clips.subset(np.unique(clips.rows["clip"][clips.rows["task"] == task].to_numpy(int)))
+
+
+def _rounds(task: str, rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    return list(TASKS[task].rounds(rows)) if task in TASKS else [("", rows)]
 
 
 def _described(protocol: Protocol) -> str:

@@ -20,6 +20,7 @@ from slicer_lite import __version__
 from slicer_lite.config import Config
 from slicer_lite.explore.embed import Embedder
 from slicer_lite.method.moco import Network
+from slicer_lite.share.heard import Heard
 from slicer_lite.share.weights import WEIGHTS, Pretrained, load, save_weights
 
 try:
@@ -92,15 +93,23 @@ class HubModel(
     PyTorch is not used, since it falls back to pickled weights and would store the encoder without its description.
     """
 
-    def __init__(self, config: Config, network: Network, centroids: Tensor | None = None, step: int = 0):
+    def __init__(
+        self,
+        config: Config,
+        network: Network,
+        centroids: Tensor | None = None,
+        step: int = 0,
+        heard: Heard | None = None,
+    ):
         super().__init__(network.encoder)
-        self.pretrained = Pretrained(network, centroids, config, step)
+        self.pretrained = Pretrained(network, centroids, config, step, heard)
         self.eval()
 
     @classmethod
     def of(cls, pretrained: Pretrained) -> HubModel:
         """The model of `slicer_lite.load` or `slicer_lite.pretrain`; it is shared, not copied."""
-        return cls(pretrained.config, pretrained.network, pretrained.centroids, pretrained.step)
+        own = pretrained
+        return cls(own.config, own.network, own.centroids, own.step, own.heard)
 
     def generate_model_card(self, *arguments: Any, license: str | None = None, **about: Any) -> ModelCard:
         """The card that `save_pretrained` and `push_to_hub` write.
@@ -158,7 +167,7 @@ class HubModel(
 
     def _save_pretrained(self, save_directory: Path) -> None:
         own = self.pretrained
-        save_weights(save_directory / MODEL, own.network, own.centroids, own.config, own.step)
+        save_weights(save_directory / MODEL, own.network, own.centroids, own.config, own.step, own.heard)
 
     @classmethod
     def _from_pretrained(

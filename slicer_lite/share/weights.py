@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import reprlib
 import shlex
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from slicer_lite.base.files import write_durably
+import slicer_lite
+from slicer_lite.base.files import parse_json, write_durably
 from slicer_lite.base.randomness import seeded
-from slicer_lite.config import Config
+from slicer_lite.config import N_MELS, Config
 from slicer_lite.method.delores import DeLoResM
 from slicer_lite.method.encoder import Encoder
 from slicer_lite.method.moco import MoCo, Network
 from slicer_lite.method.slicer import SLICER
+from slicer_lite.share.heard import Heard
 
 METHODS: dict[str, type[MoCo]] = {"slicer": SLICER, "delores_m": DeLoResM, "moco": MoCo}  # of config.method
 SUFFIX = ".safetensors"
@@ -30,37 +37,51 @@ _FORMAT = "weights 1"
 
 @dataclass
 class Pretrained:
-    """A trained student, in evaluation mode, and what belongs to it.
+    """A trained student, in evaluation mode and frozen (see `load_encoder`), and what belongs to it.
 
     Attributes:
         network: encoder and heads. The encoder carries the statistics of its training data.
         centroids: `(K, 64)` of k-mix; None if the run did not use it.
         config: the settings of the run.
         step: steps trained; 0 for an untrained network.
+        heard: a note of the clips that it was trained on; None where that is not known.
     """
 
     network: Network
     centroids: Tensor | None
     config: Config
     step: int
+    heard: Heard | None = None
 
     @property
     def encoder(self) -> Encoder:
         return self.network.encoder
 
 
-def save_weights(path: Path, network: Network, centroids: Tensor | None, config: Config, step: int) -> None:
+def save_weights(
+    path: Path,
+    network: Network,
+    centroids: Tensor | None,
+    config: Config,
+    step: int,
+    heard: Heard | None = None,
+) -> None:
     """Write weights as one file of tensors and their description; see `slicer_lite.base.files.write_durably`."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     if centroids is not None:
         tensors["centroids"] = centroids.detach().cpu().contiguous()
-    about = {"format": _FORMAT, "step": step, "config": config.to_dict()}
+    about = {"format": _FORMAT, "version": slicer_lite.__version__, "step": step, "config": config.to_dict()}
+    if heard is not None:
+        about["heard"] = heard.to_dict()
     # One entry: safetensors writes several in no fixed order, and equal weights should be equal files.
     write_durably(path, safetensors.torch.save(tensors, {_ABOUT: json.dumps(about)}))
 
 
 def load(source: str | Path) -> Pretrained:
     """Load trained weights.
+
+    The file's header is checked before a network is built, so that what it claims costs nothing. Settings that this
+    version does not know, of weights that a later one has written, are left out with a note.
 
     Args:
         source: a run folder, a `.safetensors` file (of a run, or one of its snapshots), or the name of weights
@@ -71,29 +92,23 @@ def load(source: str | Path) -> Pretrained:
         ValueError: the file is damaged, or holds something else.
     """
     path = Path(source).expanduser()
+    if str(source) in shipped():
+        path = _here_or_shipped(path, str(source))
     if path.is_dir():
         path = path / WEIGHTS
         if not path.exists():
             raise FileNotFoundError(
                 f"{path.parent} holds no {WEIGHTS}: is it a run folder, and has the run been stopped or ended?"
             )
-    if not path.exists() and str(source) in shipped():
-        path = SHIPPED / f"{source}{SUFFIX}"
     if not path.exists():
         raise FileNotFoundError(
             f"{path} does not exist: give a run folder, a {SUFFIX} file or the name of weights that come with the "
             f"package ({', '.join(shipped()) or 'there are none'})."
         )
     try:
-        with safe_open(path, framework="pt") as file:
-            about = dict(json.loads((file.metadata() or {}).get(_ABOUT, "{}")))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (
-        SafetensorError,
-        OSError,
-        ValueError,
-        TypeError,
-    ) as error:  # the latter two: no description in JSON
+        file = safe_open(path, framework="pt")
+        about = parse_json((file.metadata() or {}).get(_ABOUT, "{}"))
+    except (SafetensorError, OSError, ValueError) as error:  # ValueError: the description is no JSON
         hint = ""
         if path.suffix in LAPE_SUFFIXES:
             hint = (
@@ -101,20 +116,123 @@ def load(source: str | Path) -> Pretrained:
                 f"{shlex.quote(str(path))} --out NAME.safetensors` makes ours of a SLICER checkpoint."
             )
         raise ValueError(f"{path} is not a readable safetensors file: {error}.{hint}") from None
+    if not isinstance(about, dict):
+        raise ValueError(f"{path} holds no slicer-lite weights: its description is no table.")
     if about.get("format") != _FORMAT:
         raise ValueError(
-            f"{path} holds no slicer-lite weights (format {about.get('format')!r}, expected {_FORMAT!r}). "
-            "For checkpoints of LAPE or BYOL-A see slicer_lite.lape.load_audiontt."
+            f"{path} holds no slicer-lite weights (format {reprlib.repr(about.get('format'))}, expected "
+            f"{_FORMAT!r}). For checkpoints of LAPE or BYOL-A see slicer_lite.lape.load_audiontt."
         )
     try:
-        config = Config().replace(**about["config"])
+        with file:
+            config = known_settings(about["config"], path, about.get("version"))
+            step = _whole_number("step", about["step"])
+            _check_shapes(file, config)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         network = _new_network(config, seed=0)
         centroids = tensors.pop("centroids", None)
         network.load_state_dict(tensors)
-        step = int(about["step"])
-    except (KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
-        raise ValueError(f"{path} does not fit together: {error}") from None
-    return Pretrained(network.eval().requires_grad_(False), centroids, config, step)
+    except KeyError as error:
+        raise ValueError(f"{path} does not fit together: its description lacks {error}.") from None
+    except (ValueError, TypeError, RuntimeError, OverflowError, SafetensorError) as error:
+        # RuntimeError: sizes beyond all numbers, and a RecursionError is one, too.
+        raise ValueError(f"{path} does not fit together: {str(error)[:500]}") from None
+    return Pretrained(
+        network.eval().requires_grad_(False), centroids, config, step, heard_of_file(about.get("heard"), path)
+    )
+
+
+def _here_or_shipped(path: Path, name: str) -> Path:
+    """What a name of shipped weights means: the file or folder of that name that is here, if there is one."""
+    own = SHIPPED / f"{name}{SUFFIX}"
+    if not path.exists():
+        return own
+    if path.is_dir() and not (path / WEIGHTS).exists():
+        raise FileNotFoundError(
+            f"The folder {path.absolute()} holds no {WEIGHTS}, and it hides the weights {name!r} that come with the "
+            f"package: rename it, or give their path, {own}."
+        )
+    warnings.warn(
+        f"{name!r} is here the {'folder' if path.is_dir() else 'file'} {path.absolute()}, not the weights that come "
+        f"with the package, {own}. Its whole path means the same without this note.",
+        stacklevel=3,
+    )
+    return path
+
+
+def known_settings(found: Any, source: Path, version: Any) -> Config:
+    """The settings of a file, but for those that only a later version knows: these are left out with a note.
+
+    Args:
+        found: names and values.
+        source: the file, for the note.
+        version: that wrote the file, if it says so.
+
+    Raises:
+        ValueError: they are no such table, or a setting has a value that it cannot have.
+    """
+    if not isinstance(found, dict):
+        raise ValueError("its settings are no table of names and values.")
+    known = {field.name for field in dataclasses.fields(Config)}
+    if unknown := sorted(found.keys() - known):
+        wrote = "a version that it does not name" if version is None else f"slicer-lite {version}"[:50]
+        shown = ", ".join(unknown)
+        warnings.warn(
+            f"{source} has settings that slicer-lite {slicer_lite.__version__} does not know, and they are left out: "
+            f"{shown[:200]}{'…' * (len(shown) > 200)}. It was written by {wrote}, which knows them.",
+            stacklevel=3,
+        )
+    return Config().replace(**{name: value for name, value in found.items() if name in known})
+
+
+def _whole_number(name: str, value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"{name} = {reprlib.repr(value)}: it must be a whole number of at least 0.")
+    return value
+
+
+def _check_shapes(file: Any, config: Config) -> None:
+    """See from its header that an open file holds the tensors of a network of these settings, and no others.
+
+    Raises:
+        ValueError: names the first that are missing, of another shape or kind, or too many.
+    """
+    with torch.device("meta"):  # a network of shapes alone, which takes no memory, whatever its size
+        tensors = METHODS[config.method].network(config).state_dict()
+    names = list(file.keys())
+    if "centroids" in names:
+        tensors["centroids"] = torch.empty(config.mix_centroids, N_MELS, device="meta")
+    wrong = [f"it lacks {name}" for name in tensors if name not in names]
+    wrong += [
+        f"it holds {reprlib.repr(name)[1:-1]}, which is no part of it"
+        for name in names
+        if name not in tensors
+    ]
+    for name, expected in tensors.items():
+        if name not in names:
+            continue
+        part = file.get_slice(name)
+        if (shape := tuple(part.get_shape())) != tuple(expected.shape):
+            wrong.append(f"{name} is {shape}, not {tuple(expected.shape)}")
+        elif part.get_dtype().startswith(("F", "BF")) != expected.is_floating_point():
+            wrong.append(f"{name} holds {part.get_dtype()}")
+    if wrong:
+        raise ValueError(f"{'; '.join(wrong[:3])}{'; …' * (len(wrong) > 3)}.")
+
+
+def heard_of_file(found: Any, path: Path) -> Heard | None:
+    """The note of what a file's weights have heard; None without one, or, with a warning, of a damaged one."""
+    if found is None:
+        return None
+    try:
+        return Heard.from_dict(found)
+    except (KeyError, TypeError, ValueError, OverflowError):
+        warnings.warn(
+            f"{path}: the note of what these weights have heard cannot be read, so it is not known. The weights "
+            "themselves are whole.",
+            stacklevel=3,
+        )
+        return None
 
 
 def shipped() -> list[str]:
@@ -131,7 +249,15 @@ def load_finished(run_dir: str | Path) -> Pretrained | None:
 
 
 def load_encoder(source: str | Path) -> Encoder:
-    """The encoder of `load(source)`, in evaluation mode, with the statistics of its training data."""
+    """The encoder of `load(source)`, in evaluation mode, with the statistics of its training data.
+
+    It is frozen: its weights have `requires_grad = False`. To fine-tune it, let them learn, and batch norms and
+    dropout behave as in training:
+
+        encoder = sl.load_encoder("tiny").requires_grad_(True).train()
+        frames = encoder(encoder.standardise(sl.LogMel()(waveforms)))  # (B, S) -> (B, T', dim)
+        embeddings = encoder.pool(frames)  # (B, dim), with gradients; `sl.embed` gives none
+    """
     return load(source).encoder
 
 

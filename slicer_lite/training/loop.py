@@ -30,6 +30,7 @@ from slicer_lite.explore import figures
 from slicer_lite.method.moco import running_statistics
 from slicer_lite.method.slicer import SLICER
 from slicer_lite.method.views import Draws, TwoViews, fit_views, random_starts
+from slicer_lite.share.heard import Heard
 from slicer_lite.share.weights import METHODS, WEIGHTS, Pretrained, load, load_finished, save_weights
 from slicer_lite.training import footprint, health, run_folder
 from slicer_lite.training.checkpoint import (
@@ -154,6 +155,9 @@ class Training:
         # Sound that takes little of a GPU's memory stays there: cutting windows then costs no time of the CPU's.
         if device.type == "cuda" and footprint.has_room_for_sound(config, device, clips.nbytes):
             self.clips = clips.on(device)
+        self.heard = (
+            Heard.of(clips) if distributed.rank() == 0 else None
+        )  # the first process writes the weights
         with seeded(generator(config.seed, 0, "weights").initial_seed()):
             self.model = METHODS[config.method](config).to(device)
         found = load_checkpoint(run / "checkpoints")
@@ -397,7 +401,7 @@ class Training:
     def _save_weights(self, path: Path) -> None:
         mixer = self.views.mixer if self.config.mixing == "kmix" else None
         centroids = None if mixer is None else mixer.centroids
-        save_weights(path, self.model.student, centroids, self.config, self.step)
+        save_weights(path, self.model.student, centroids, self.config, self.step, self.heard)
 
 
 def learning_rate(config: Config, step: int) -> float:

@@ -19,7 +19,7 @@ import slicer_lite
 from slicer_lite.audio.store import Clips
 from slicer_lite.base import distributed
 from slicer_lite.base.device import trains_in_bf16
-from slicer_lite.base.files import UNFINISHED, hidden, naming, write_durably, write_json
+from slicer_lite.base.files import UNFINISHED, hidden, naming, parse_json, write_durably, write_json
 from slicer_lite.config import Config
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def _different(path: Path, mine: Mapping[str, Any]) -> list[str]:
         ValueError: it is damaged.
     """
     try:
-        theirs = json.loads(path.read_text())
+        theirs = parse_json(path.read_text())
         # A setting that the run's version did not know yet was then as its default is now.
         before = {
             **Config().to_dict(),
@@ -295,8 +295,8 @@ def _whole(path: Path) -> list[tuple[str, dict[str, float]]]:
     lines = path.read_text(errors="replace").splitlines(keepends=True)
     for number, line in enumerate(lines, 1):
         try:
-            whole.append((line, json.loads(line)))
-        except json.JSONDecodeError:
+            whole.append((line, parse_json(line)))
+        except ValueError:
             if number < len(lines):
                 warnings.warn(f"{path}, line {number} is damaged, and left out.", stacklevel=3)
     return whole

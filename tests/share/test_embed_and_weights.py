@@ -105,7 +105,7 @@ def test_only_finished_runs_are_loaded_as_such(trained, tmp_path):
 def test_equal_weights_are_equal_files(trained, tmp_path):
     model = sl.load(trained)
     for name in "ab":
-        save_weights(tmp_path / name, model.network, model.centroids, model.config, model.step)
+        save_weights(tmp_path / name, model.network, model.centroids, model.config, model.step, model.heard)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert (tmp_path / "a").read_bytes() == (trained / "weights.safetensors").read_bytes()
 

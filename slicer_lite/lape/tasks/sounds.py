@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from slicer_lite.base.files import parse_json
 from slicer_lite.lape.tasks.download import Archive
 from slicer_lite.lape.tasks.task import Row, Task, draw, read_csv, read_lines, require
 
@@ -91,7 +91,7 @@ def _nsynth(root: Path) -> list[Row]:
 
 def _read_json(path: Path) -> dict[str, dict[str, object]]:
     try:
-        notes = json.loads(path.read_text(encoding="utf-8"))
+        notes = parse_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not readable as JSON ({error}): unpack the archive anew.") from None
     if not isinstance(notes, dict) or not all(isinstance(note, dict) for note in notes.values()):
