@@ -11,12 +11,17 @@ Needs the optional package huggingface_hub (extra `hub`), so `import slicer_lite
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
+import warnings
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from slicer_lite import __version__
+from slicer_lite.base.files import write_durably
 from slicer_lite.config import Config
 from slicer_lite.explore.embed import Embedder
 from slicer_lite.method.moco import Network
@@ -31,6 +36,9 @@ except ModuleNotFoundError as error:
     ) from None
 
 MODEL = "model.safetensors"  # the hub's name for it
+# Ends a card of ours: what its maker had to say, and a hash of all above it, by which an edited card is known.
+_SEAL = "\n<!-- Written by save_pretrained, with {given}: {digest} -->\n"
+_SEALED = re.compile(r"(?s)(.*)\n<!-- Written by save_pretrained, with ([\w, ]+): ([0-9a-f]{64}) -->\n")
 _CARD = """\
 ---
 {{ card_data }}
@@ -129,30 +137,43 @@ class HubModel(
         }
         card = super().generate_model_card(*arguments, **{**known, **about})
         card.data["license"] = license
+        said = {"license": license, **about}
+        given = ", ".join(sorted(name for name in said if name != "repo_id" and said[name] is not None))
+        card.text += _SEAL.format(given=given or "nothing", digest=_digest(str(card)))
         return card
 
     def save_pretrained(self, save_directory: str | Path, **arguments: Any) -> str | None:
-        """As the hub's, which replaces any config.json and keeps any card: those that are not its own are refused.
+        """As the hub's: what it has written there before is replaced, its weights, settings and card alike.
+
+        The hub's own would replace any config.json and keep any card. Here files that are not its own are refused,
+        and so is a card that somebody has edited since. Where the new card lacks what the old one was given
+        (licence, training data, results), a warning says so.
 
         Raises:
-            FileExistsError: the folder holds a run or another model, or README.md is not the card that would be
-                written.
+            FileExistsError: the folder holds a run or another model, or README.md is not as it was written here.
         """
         folder = Path(save_directory).expanduser()
         taken = any((folder / name).exists() for name in (MODEL, "config.json"))
         if (folder / WEIGHTS).exists() or (taken and not _is_ours(folder / MODEL)):
             raise FileExistsError(f"{folder} holds a run, or another model: give a folder of its own.")
         about = dict(arguments.pop("model_card_kwargs", None) or {})
-        elsewhere = {**_whole(arguments.get("repo_id") if arguments.get("push_to_hub") else None), **about}
+        about = {**_whole(arguments.get("repo_id") if arguments.get("push_to_hub") else None), **about}
         card = folder / "README.md"
-        if card.exists() and card.read_text(encoding="utf-8") not in (
-            str(self.generate_model_card(**some)) for some in (about, elsewhere)
-        ):
+        before = _given(card) if card.exists() else set()
+        if before is None:
             raise FileExistsError(
-                f"{card} is not the card that would be written, but of other weights, with other words, or by hand: "
-                "move or remove it, or give another folder."
+                f"{card} is no card that save_pretrained has written, or was edited since: move or remove it, or "
+                "give another folder."
             )
-        return super().save_pretrained(folder, model_card_kwargs=elsewhere, **arguments)
+        if lost := sorted(before - {name for name, value in about.items() if value is not None}):
+            warnings.warn(
+                f"{card} is replaced, and says no more what it was given as {', '.join(lost)}: give that again in "
+                "model_card_kwargs, if it is true of these weights, too.",
+                stacklevel=2,
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        write_durably(card, str(self.generate_model_card(**about)).encode())
+        return super().save_pretrained(folder, model_card_kwargs=about, **arguments)
 
     def push_to_hub(self, repo_id: str, **arguments: Any) -> str:
         """As the hub's; the card says how to get the model from there, if `repo_id` names the account, too."""
@@ -161,9 +182,21 @@ class HubModel(
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **arguments: Any) -> HubModel:
-        """As the hub's; a folder may begin with `~`."""
+        """As the hub's; a folder may begin with `~`.
+
+        Raises:
+            ValueError: config.json, which the hub's reads first, is damaged, or the weights are.
+        """
         name = str(pretrained_model_name_or_path)
-        return super().from_pretrained(Path(name).expanduser() if name[:1] == "~" else name, **arguments)
+        try:
+            return super().from_pretrained(Path(name).expanduser() if name[:1] == "~" else name, **arguments)
+        except (RecursionError, UnicodeDecodeError, json.JSONDecodeError, AttributeError) as error:
+            if isinstance(error, AttributeError) and error.name != "items":  # of what is no table
+                raise
+            raise ValueError(
+                f"{name}: its config.json cannot be read ({str(error)[:200]}). Its {MODEL} holds all of it: remove "
+                "config.json, or give that file to slicer_lite.load."
+            ) from None
 
     def _save_pretrained(self, save_directory: Path) -> None:
         own = self.pretrained
@@ -198,6 +231,21 @@ class HubModel(
 def _whole(repo_id: str | None) -> dict[str, str]:
     """For the card: a name by which everybody finds the model, which has the account's before it."""
     return {"repo_id": repo_id} if repo_id and "/" in repo_id else {}
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _given(card: Path) -> set[str] | None:
+    """What a card that was written here was given by its maker; None of one that was not, or was edited since."""
+    try:
+        sealed = _SEALED.fullmatch(card.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return None
+    if sealed is None or _digest(sealed[1]) != sealed[3]:
+        return None
+    return set(sealed[2].split(", ")) - {"nothing"}
 
 
 def _is_ours(path: Path) -> bool:

@@ -110,6 +110,19 @@ def test_equal_weights_are_equal_files(trained, tmp_path):
     assert (tmp_path / "a").read_bytes() == (trained / "weights.safetensors").read_bytes()
 
 
+def test_an_encoder_is_frozen_until_it_is_told_to_learn(trained):
+    encoder = sl.load_encoder(trained)
+    assert not encoder.training and not any(weight.requires_grad for weight in encoder.parameters())
+    encoder.requires_grad_(True).train()  # as `load_encoder` says
+    waveforms = torch.rand(4, WINDOW) - 0.5
+    embeddings = encoder.pool(encoder(encoder.standardise(sl.LogMel()(waveforms))))
+    embeddings.square().sum().backward()
+    assert embeddings.shape == (4, 16)
+    assert all(weight.grad is not None for weight in encoder.parameters())
+    for part in ("frozen", "requires_grad_(True).train()", "encoder.pool("):
+        assert part in sl.load_encoder.__doc__
+
+
 def test_untrained_has_other_weights_and_the_same_statistics(trained):
     model = sl.load(trained)
     plain, again, other = untrained(model, 0), untrained(model, 0), untrained(model, 1)

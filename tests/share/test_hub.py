@@ -157,14 +157,67 @@ def test_without_the_library_the_remedy_is_named():
     assert "pip install 'slicer-lite[hub]'" in done.stderr
 
 
-def test_a_card_of_other_weights_is_not_left_beside_new_ones(pretrained, tmp_path):
-    hub.HubModel.of(pretrained).save_pretrained(tmp_path)
-    hub.HubModel.of(pretrained).save_pretrained(tmp_path)  # the same once more
-    card = tmp_path / "README.md"
-    card.write_text(card.read_text() + "\nMy own words.\n")
-    with pytest.raises(FileExistsError, match=r"README\.md is not the card .* remove it"):
+def test_a_card_of_ones_own_is_replaced_as_its_weights_are(pretrained, tmp_path):
+    about = {"license": "cc0-1.0", "training_data": "Rain.", "results": "58 %"}
+    hub.HubModel.of(pretrained).save_pretrained(tmp_path, model_card_kwargs=about)
+    pretrained.step = 5678
+    hub.HubModel.of(pretrained).save_pretrained(tmp_path, model_card_kwargs=about)
+    card = (tmp_path / "README.md").read_text()
+    assert "5,678 steps" in card and "1,234" not in card
+    assert sl.load(tmp_path / "model.safetensors").step == 5678
+    (tmp_path / "README.md").write_bytes(card.replace("\n", "\r\n").encode())  # as Git leaves it on Windows
+    hub.HubModel.of(pretrained).save_pretrained(tmp_path, model_card_kwargs=about)
+    # What its maker has said of the old weights goes with the old card, and not without a word.
+    with pytest.warns(UserWarning, match=r"README.md is replaced.* license, results, training_data.*again"):
         hub.HubModel.of(pretrained).save_pretrained(tmp_path)
-    assert "My own words." in card.read_text()
+    assert "Rain." not in (tmp_path / "README.md").read_text()
+
+
+def by_hand(text):
+    def edit(card):
+        card.write_text(text(card.read_text()), encoding="utf-8")
+
+    return edit
+
+
+def folder_for_card(card):
+    card.unlink()
+    card.mkdir()
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        by_hand(lambda text: text + "\nMy own words.\n"),
+        by_hand(lambda text: text.replace("# Audio encoder", "# Rain encoder")),
+        by_hand(lambda text: text.replace("---\n", "---\nlicense: mit\n", 1)),
+        by_hand(lambda text: "My own card.\n"),
+        by_hand(lambda text: ""),
+        lambda card: card.write_bytes(b"\xff\xfe"),
+        folder_for_card,
+    ],
+)
+def test_a_card_that_somebody_has_written_is_kept(pretrained, tmp_path, edit):
+    hub.HubModel.of(pretrained).save_pretrained(tmp_path)
+    card = tmp_path / "README.md"
+    edit(card)
+    before = card.read_bytes() if card.is_file() else None
+    weights = (tmp_path / "model.safetensors").read_bytes()
+    pretrained.step = 5678
+    with pytest.raises(
+        FileExistsError, match=r"README\.md is no card that save_pretrained has written.* remove it"
+    ):
+        hub.HubModel.of(pretrained).save_pretrained(tmp_path)
+    assert before == (card.read_bytes() if card.is_file() else None)
+    assert (tmp_path / "model.safetensors").read_bytes() == weights
+
+
+@pytest.mark.parametrize("content", ["{", "[" * 100_000, "\udcff", "[]", "3"])
+def test_settings_that_cannot_be_read_are_named(pretrained, tmp_path, content):
+    hub.HubModel.of(pretrained).save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(content, errors="surrogateescape")
+    with pytest.raises(ValueError, match=r"config\.json cannot be read.*model\.safetensors holds all of it"):
+        hub.HubModel.from_pretrained(tmp_path)
 
 
 def test_a_run_folder_stays_a_run_folder(pretrained, tmp_path):
