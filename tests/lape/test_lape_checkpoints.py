@@ -64,6 +64,18 @@ def test_there_and_back(pretrained, tmp_path):
     assert load_checkpoint(path, mean=-5.0, deviation=3.0).encoder.mean.item() == -5.0
 
 
+def test_a_setting_of_a_later_version_is_left_out_with_a_note(pretrained, tmp_path):
+    save_checkpoint(pretrained, tmp_path / "slicer.ckpt")
+    content = torch.load(tmp_path / "slicer.ckpt", weights_only=True)
+    content["slicer-lite"]["config"]["tempo"] = 3
+    content["slicer-lite"]["version"] = "7.1"
+    torch.save(content, tmp_path / "slicer.ckpt")
+    with pytest.warns(
+        UserWarning, match=r"slicer\.ckpt has settings .*: tempo\. It was written by slicer-lite 7\.1"
+    ):
+        assert load_checkpoint(tmp_path / "slicer.ckpt").config == pretrained.config
+
+
 def test_what_the_released_scripts_read_is_there(pretrained, tmp_path):
     """Its downstream script takes the entry `state_dict` and drops `encoder_q.` from the names [R]."""
     save_checkpoint(pretrained, tmp_path / "slicer.ckpt")

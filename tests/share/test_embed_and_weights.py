@@ -94,6 +94,12 @@ def test_loaded_is_saved(trained):
     assert model.network.assign(torch.randn(2, 16)).sum(1).tolist() == pytest.approx([1, 1], abs=1e-6)
 
 
+def test_loading_draws_no_random_numbers_of_the_caller(trained):
+    before = torch.get_rng_state()
+    sl.load(trained)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_only_finished_runs_are_loaded_as_such(trained, tmp_path):
     finished = load_finished(trained)
     assert finished.step == 3
