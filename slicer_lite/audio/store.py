@@ -264,9 +264,9 @@ def load_clips(
 
     Args:
         source: see `slicer_lite.audio.table.read_table` (a folder, a CSV file, a DataFrame, a list of paths); or the
-            table itself; or float arrays at 16 kHz, see `Clips.from_waveforms`; clips that are open already are returned
-            as they are. A store's own folder (`clips.store`) opens at once, with the labels that it was made with
-            and without a look at the files it was made from.
+            table itself; or float arrays at 16 kHz, see `Clips.from_waveforms`; clips that are open already are
+            returned as they are. A store's own folder (`clips.store`) opens at once, with the labels that it was made
+            with and without a look at the files it was made from.
         strict: raise an error at the first file that cannot be read, instead of skipping it with a warning.
         allow_outside: let paths in a CSV, and links, lead out of the data's folder.
         progress: show a bar while making sounds and decoding.
