@@ -208,7 +208,7 @@ def show_groups(
     axes.set(title=f"{title}{more}", xticks=[], yticks=[])
 
 
-_UNKNOWN = {"accuracy": np.nan, "low": np.nan, "high": np.nan}
+_UNKNOWN = {"accuracy": np.nan, "low": None, "high": None}
 
 
 def show_numbers(axes: Axes, points: np.ndarray, values: np.ndarray, title: str = "") -> None:
@@ -221,7 +221,8 @@ def show_numbers(axes: Axes, points: np.ndarray, values: np.ndarray, title: str 
 def probe_bars(results: Mapping[str, Any]) -> Figure:
     """Accuracies of `slicer_lite.lape.evaluate`, a group of bars for each task, with 95 % intervals.
 
-    Where a task has no result of a name, there is no bar.
+    Below a task's name is the number of test groups that its intervals stand on, where they are known, or that it has
+    no interval. Where a task has no result of a name, there is no bar.
     """
     tasks, names = list(results["tasks"]), list(results["average"])
     figure = Figure(figsize=(11, 4), layout="constrained")
@@ -230,9 +231,8 @@ def probe_bars(results: Mapping[str, Any]) -> Figure:
     for number, name in enumerate(names):
         found = [results["tasks"][task].get(name, _UNKNOWN) for task in tasks]
         height = np.array([100 * r["accuracy"] for r in found])
-        reach = np.array(
-            [[h - 100 * r["low"], 100 * r["high"] - h] for h, r in zip(height, found, strict=True)]
-        )
+        bounds = np.array([[r["low"], r["high"]] for r in found], dtype=float)  # NaN where there is none
+        reach = (100 * bounds - height[:, None]) * (-1, 1)
         place = np.arange(len(tasks)) + (number - (len(names) - 1) / 2) * width
         axes.bar(
             place,
@@ -243,11 +243,18 @@ def probe_bars(results: Mapping[str, Any]) -> Figure:
             yerr=reach.clip(0).T,
             error_kw={"elinewidth": 1, "capsize": 2},
         )
-    axes.set_xticks(range(len(tasks)), tasks)
+    axes.set_xticks(range(len(tasks)), [_with_groups(task, results["tasks"][task]) for task in tasks])
     axes.set(ylabel="test accuracy (%)", ylim=(0, 100))
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(frameon=False, loc="outside upper center", ncols=len(names))
     return figure
+
+
+def _with_groups(task: str, row: Mapping[str, Any]) -> str:
+    result = next(iter(row.values()))
+    groups = result.get("groups")
+    below = "no interval" if result["low"] is None else f"{groups} groups" if groups else ""
+    return f"{task}\n{below}".rstrip()
 
 
 def label_curves(found: pd.DataFrame) -> Figure:

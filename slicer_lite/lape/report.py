@@ -21,10 +21,15 @@ from slicer_lite.explore.embed import embed, mel_statistics
 from slicer_lite.lape.run import NAMES, PROTOCOLS
 from slicer_lite.lape.run import TRAINED as TRAINED_ENCODER
 from slicer_lite.lape.tasks import TASKS
+from slicer_lite.probe import intervals
 from slicer_lite.probe.linear import check_features, check_rows, check_seed, majority_of, quick_probe
 from slicer_lite.share.weights import Pretrained, untrained
 
 TRAINED = "slicer"  # encoders that were trained by another method are called by its name
+_OF_A_SIZE = (
+    NAMES["untrained"],
+    NAMES["supervised"],
+)  # baselines that an encoder of another size does otherwise
 UNTRAINED, MEL, MAJORITY = NAMES["untrained"], NAMES["mel"], NAMES["majority"]
 # What LaTeX would take for a command.
 _LATEX = str.maketrans(
@@ -79,9 +84,10 @@ def evaluate(
         given: features to probe, if they have been computed already or others are wanted; by default `features`.
 
     Returns:
-        `tasks`: for each task, for each kind of features and the majority class, `accuracy` with `low` and
-        `high` (95 %) and the number of `clips`; `average`: the mean accuracy over tasks of each; `about`: what
-        is needed to repeat it.
+        `tasks`: for each task, for each kind of features and the majority class, what `Accuracy.to_dict` gives;
+        `average`: the mean accuracy over tasks of each; `average_interval`: its `[low, high]` (95 %), None where a
+        task has no interval; `differences`: how far the first lies above each other on average, `difference`, `low`
+        and `high`, compared on the same clips; `about`: what is needed to repeat it.
 
     Raises:
         ValueError: no task has both a train and a test split, or `given` are not of these clips; a seed that is none.
@@ -96,13 +102,12 @@ def evaluate(
         rows = _rows(clips, task)
         results[task] = {name: quick_probe(x, rows, seed) for name, x in probed.items()}
         results[task][MAJORITY] = majority_of(rows)
-    names = [*probed, MAJORITY]
+    found = {
+        task: {name: accuracy.to_dict() for name, accuracy in row.items()} for task, row in results.items()
+    }
     return {
-        "tasks": {
-            task: {name: accuracy.to_dict() for name, accuracy in row.items()}
-            for task, row in results.items()
-        },
-        "average": {name: float(np.mean([row[name].accuracy for row in results.values()])) for name in names},
+        "tasks": found,
+        **_over_tasks(list(found.values()), [*probed, MAJORITY]),
         "about": {
             "protocol": f"quick: {PROTOCOLS['quick']}",
             "step": pretrained.step,
@@ -160,23 +165,83 @@ def _tables(clips: Clips) -> str:
 
 
 def as_text(results: Mapping[str, Any]) -> str:
-    """The accuracies of `evaluate` as a table for the terminal, in per cent."""
+    """The accuracies of `evaluate` as a table for the terminal, in per cent, and what the intervals stand on."""
     names = list(results["average"])
-    width = max(len("average"), *map(len, results["tasks"]))
-    columns = [max(len(name), len("100.0 (80.0 to 100.0)")) for name in names]
-    lines = [" " * width + "  " + "  ".join(n.rjust(c) for n, c in zip(names, columns, strict=True))]
+    lines = [["", *names], *_rows_of(results, names, PLAIN)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    table = [
+        "  ".join([head.ljust(widths[0]), *(c.rjust(w) for c, w in zip(cells, widths[1:], strict=True))])
+        for head, *cells in lines
+    ]
+    return "\n".join([*table, _basis(results)])
+
+
+def _over_tasks(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Averages over tasks with their intervals, and how far the first name lies above each other: see `evaluate`."""
+    first, *others = names
+
+    def bounds(found: intervals.Interval | None) -> list[float | None]:
+        return [None, None] if found is None else [found.low, found.high]
+
+    if not rows:
+        nothing = dict.fromkeys(names)
+        return {
+            "average": nothing,
+            "average_interval": {name: bounds(None) for name in names},
+            "differences": {},
+        }
+    average = {name: float(np.mean([row[name]["accuracy"] for row in rows])) for name in names}
+    reach = {name: bounds(intervals.mean([intervals.of(row[name]) for row in rows])) for name in names}
+    differences = {}
+    for name in others:
+        low, high = bounds(intervals.mean([intervals.difference(row[first], row[name]) for row in rows]))
+        differences[name] = {"difference": average[first] - average[name], "low": low, "high": high}
+    return {"average": average, "average_interval": reach, "differences": differences}
+
+
+PLAIN, SMALL = "{:.1f} ({:.1f} to {:.1f})", r"{:.1f} {{\scriptsize({:.1f}--{:.1f})}}"
+
+
+def shown(form: str, value: float | None, low: float | None, high: float | None) -> str:
+    """An accuracy or a difference in per cent with its interval, or that it has none; nothing where it is None."""
+    if value is None:
+        return ""
+    if low is None or high is None:
+        return f"{100 * value:.1f} (no interval)"
+    return form.format(100 * value, 100 * low, 100 * high)
+
+
+def _rows_of(results: Mapping[str, Any], names: Sequence[str], form: str) -> list[list[str]]:
+    """A line a task, the averages, and how far the first lies above the others; empty for what is not known."""
+    unknown = dict.fromkeys(("accuracy", "low", "high"))
+    lines = []
     for task, row in results["tasks"].items():
-        cells = [
-            f"{100 * r['accuracy']:.1f} ({100 * r['low']:.1f} to {100 * r['high']:.1f})" for r in row.values()
-        ]
-        lines.append(
-            task.ljust(width) + "  " + "  ".join(c.rjust(w) for c, w in zip(cells, columns, strict=True))
-        )
-    cells = [f"{100 * value:.1f}" for value in results["average"].values()]
-    lines.append(
-        "average".ljust(width) + "  " + "  ".join(c.rjust(w) for c, w in zip(cells, columns, strict=True))
-    )
-    return "\n".join(lines)
+        cells = [row.get(name, unknown) for name in names]
+        lines.append([task, *(shown(form, *(cell[key] for key in unknown)) for cell in cells)])
+    average, reach = results["average"], results["average_interval"]
+    lines.append(["average", *(shown(form, average[name], *reach[name]) for name in names)])
+    if results["differences"]:
+        apart = [results["differences"][name].values() for name in names[1:]]
+        lines.append([f"{names[0]} ahead by", "", *(shown(form, *values) for values in apart)])
+    return lines
+
+
+def _basis(results: Mapping[str, Any]) -> str:
+    """What the intervals stand on: for each task the number of groups of test clips."""
+    lines: dict[str, list[str]] = {}
+    for task, row in results["tasks"].items():
+        cell = next(iter(row.values()))
+        groups = cell.get("groups")
+        if cell["low"] is None:
+            said = "No interval, since a class has one or two groups of test clips"
+        elif groups is None:
+            said = "Of clips taken as independent, since their groups are not stored"
+        elif groups == cell["clips"]:
+            said = "Of single clips, since each is a group of its own"
+        else:
+            said, task = "Of groups of test clips (speakers, places), not of single clips", f"{task} {groups}"
+        lines.setdefault(said, []).append(task)
+    return "Intervals (95 %). " + " ".join(f"{said}: {', '.join(tasks)}." for said, tasks in lines.items())
 
 
 def _rows(clips: Clips, task: str) -> Any:
@@ -213,13 +278,14 @@ def gather(folders: Sequence[str | Path]) -> dict[str, Any]:
     """The results that `lape run` has left in one or several folders, side by side.
 
     Args:
-        folders: of one, its trained encoder is called so; of several, each is called by its folder's name, and
-            baselines are those of the first folder that has them.
+        folders: of one, its trained encoder is called so; of several, each is called by its folder's name. Baselines
+            are those of the first folder that has them; what depends on the encoder's size (untrained, supervised)
+            has a column for each size, called by it where there are several.
 
     Returns:
-        `tasks`: for each task, for each name `accuracy`, `low`, `high` and `clips`; `average`: of each name over
-        the tasks that all names have, None if there is none; `about`: the protocol, and the whole results of each
-        folder by its name.
+        `tasks`: for each task, for each name `accuracy`, `low`, `high`, `clips`, `groups` and `by_group`; `average`:
+        of each name over the tasks that all names have, None if there is none; `average_interval` and `differences`
+        as of `evaluate`; `about`: the protocol, and the whole results of each folder by its name.
 
     Raises:
         FileNotFoundError: a folder without results.
@@ -231,51 +297,57 @@ def gather(folders: Sequence[str | Path]) -> dict[str, Any]:
     names = [Path(folder).absolute().name for folder in folders]
     if len(set(names)) < len(names):
         raise ValueError(f"The folders must have different names, got {', '.join(names)}.")
-    taken = set(names) & {*NAMES.values(), TRAINED_ENCODER} if len(names) > 1 else set()
+    found = {name: _read_folder(Path(folder)) for name, folder in zip(names, folders, strict=True)}
+    every = [result for results in found.values() for result in results.values()]
+    sizes = {_size(result) for result in every}
+
+    def shown_as(name: str, folder: str, result: Mapping[str, Any]) -> str:
+        if name == TRAINED_ENCODER:
+            return folder if len(found) > 1 else name
+        return f"{name}, {_size(result)}" if name in _OF_A_SIZE and len(sizes) > 1 else name
+
+    reserved = {shown_as(name, "", result) for result in every for name in NAMES.values()}
+    taken = set(names) & {*reserved, *NAMES.values(), TRAINED_ENCODER} if len(names) > 1 else set()
     if taken:
         raise ValueError(
             f"Rename the folder {min(taken)!r}: of several folders none may be called as a baseline is."
         )
-    found = {name: _read_folder(Path(folder)) for name, folder in zip(names, folders, strict=True)}
     order = list(dict.fromkeys(task for results in found.values() for task in results))
     order.sort(key=lambda task: (list(TASKS).index(task) if task in TASKS else len(TASKS), task))
     tasks: dict[str, dict[str, Any]] = {task: {} for task in order}
     for folder, results in found.items():
         for task, result in results.items():
             for name, cell in result["results"].items():
-                shown = folder if name == TRAINED_ENCODER and len(found) > 1 else name
-                tasks[task].setdefault(
-                    shown, {key: cell[key] for key in ("accuracy", "low", "high", "clips")}
-                )
+                kept = {key: cell[key] for key in ("accuracy", "low", "high", "clips")}
+                kept |= {key: cell.get(key) for key in ("groups", "by_group")}  # earlier versions had none
+                tasks[task].setdefault(shown_as(name, folder, result), kept)
     columns = list(dict.fromkeys(name for row in tasks.values() for name in row))
     # What was trained comes first, then the baselines.
     columns.sort(key=lambda name: name not in (*names, TRAINED_ENCODER))
     shared = [row for row in tasks.values() if len(row) == len(columns)]
     return {
         "tasks": {task: {name: row[name] for name in columns if name in row} for task, row in tasks.items()},
-        "average": {
-            name: float(np.mean([row[name]["accuracy"] for row in shared])) if shared else None
-            for name in columns
-        },
+        **_over_tasks(shared, columns),
         "about": {"protocol": _protocol(found), "published": PUBLISHED_IN, "results": found},
     }
 
 
 def as_markdown(results: Mapping[str, Any]) -> str:
     """The accuracies of `gather` as a Markdown table, with published figures beside LAPE's own tasks."""
-    head, *rows, average = _cells(results, "{:.1f} ({:.1f} to {:.1f})")
-    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows, average]
+    head, *rows = _cells(results, PLAIN)
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
     table = "\n".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |" for line in lines)
     return f"{table}\n\n{_caption(results)}\n"
 
 
 def as_latex(results: Mapping[str, Any]) -> str:
     """The same as a LaTeX table; it needs the package `booktabs`."""
-    head, *rows, average = _cells(results, r"{:.1f} {{\scriptsize({:.1f}--{:.1f})}}")
+    head, *rows = _cells(results, SMALL)
     # Names are anybody's: of tasks in the first column, of encoders in the heading.
     head = [name.translate(_LATEX) for name in head]
     rows = [[task.translate(_LATEX), *cells] for task, *cells in rows]
-    body = [" & ".join(line) + r" \\" for line in (head, *rows, average)]
+    body = [" & ".join(line) + r" \\" for line in (head, *rows)]
+    tasks = 1 + len(results["tasks"])
     lines = [
         r"\begin{table}",
         r"\centering",
@@ -284,9 +356,9 @@ def as_latex(results: Mapping[str, Any]) -> str:
         r"\toprule",
         body[0],
         r"\midrule",
-        *body[1:-1],
+        *body[1:tasks],
         r"\midrule",
-        body[-1],
+        *body[tasks:],
         r"\bottomrule",
         r"\end{tabular}",
         r"\end{table}",
@@ -320,25 +392,23 @@ def write_report(folders: Sequence[str | Path], out: str | Path) -> list[Path]:
 
 
 def _cells(results: Mapping[str, Any], form: str) -> list[list[str]]:
-    """Heading, a line a task, and the averages; an empty cell for what is not known."""
+    """Heading, and the lines of `_rows_of` with the published figures behind them."""
     names = list(results["average"])
     published = PUBLISHED if any(task in TASKS for task in results["tasks"]) else {}
     lines = [["task", *names, *published]]
-    for task, row in results["tasks"].items():
-        cells = [
-            form.format(*(100 * row[name][key] for key in ("accuracy", "low", "high"))) if name in row else ""
-            for name in names
+    for line in _rows_of(results, names, form):
+        quoted = [
+            figures_of.get(line[0]) if line[0] in results["tasks"] else None
+            for figures_of in published.values()
         ]
-        quoted = [figures_of.get(task) for figures_of in published.values()]
-        lines.append([task, *cells, *("" if value is None else f"{value:.1f}" for value in quoted)])
-    averages = ["" if value is None else f"{100 * value:.1f}" for value in results["average"].values()]
-    return [*lines, ["average", *averages, *[""] * len(published)]]
+        lines.append([*line, *("" if value is None else f"{value:.1f}" for value in quoted)])
+    return lines
 
 
 def _caption(results: Mapping[str, Any]) -> str:
     about = results["about"]
     lacking = any(len(row) < len(results["average"]) for row in results["tasks"].values())
-    said = f"Test accuracy in per cent with 95 % intervals. Protocol {about['protocol']}."
+    said = f"Test accuracy in per cent with 95 % intervals. Protocol {about['protocol']}. {_basis(results)}"
     if lacking:
         said += " The average is over the tasks that all columns have."
     if any(task in TASKS for task in results["tasks"]):
@@ -357,6 +427,12 @@ def _read_folder(folder: Path) -> dict[str, dict[str, Any]]:
     if not found:
         raise FileNotFoundError(f"{folder} holds no results: make some with `slicer-lite lape run`.")
     return found
+
+
+def _size(result: Mapping[str, Any]) -> str:
+    """An encoder's size in words."""
+    weights = result["about"].get("weights", {})
+    return f"{weights.get('channels', '?')} channels, d = {weights.get('dim', '?')}"
 
 
 def _protocol(found: Mapping[str, Mapping[str, Any]]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,8 +20,9 @@ from slicer_lite.base.device import choose_device
 from slicer_lite.base.files import parse_json
 from slicer_lite.lape.tasks import TASKS
 from slicer_lite.method.encoder import Encoder
+from slicer_lite.probe import intervals
 from slicer_lite.probe.features import data_hash, rows_hash, weights_hash, window_features
-from slicer_lite.probe.linear import Accuracy, check_seed, majority_of, quick_probe, wilson, window_probe
+from slicer_lite.probe.linear import Accuracy, check_seed, majority_of, quick_probe, window_probe
 from slicer_lite.probe.supervised import supervised
 from slicer_lite.share.heard import Heard
 from slicer_lite.share.weights import untrained_encoder
@@ -59,8 +59,9 @@ def run_task(
 
     Seeds draw the untrained encoders' weights, the supervised training, and what is held out of the train split for
     choosing, where the task has no validation split. An accuracy is the mean over seeds, and over the folds of a
-    task that has several; its 95 % Wilson interval is that of one count of all test clips, so it covers the choice
-    of test clips and not the seeds, whose accuracies are listed beside it.
+    task that has several; its 95 % interval is that of one count of all test clips, so it covers the choice of test
+    clips and not the seeds, whose accuracies are listed beside it. It takes the groups of test clips (speakers,
+    places; of a task of folds the folds) as drawn anew: see `intervals.clustered`.
 
     Args:
         encoder: in evaluation mode, with its input statistics set.
@@ -73,7 +74,8 @@ def run_task(
         progress: show bars.
 
     Returns:
-        Plain values: `task`, `results` (for each name `accuracy`, `low`, `high`, `clips`, and of each seed and each
+        Plain values: `task`, `results` (for each name `accuracy`, `low` and `high`, both None where a class has one
+        or two groups of test clips, `clips`, their `groups`, `by_group` as of `Accuracy`, and of each seed and each
         round `runs`), and `about`: all that is needed to repeat it.
 
     Raises:
@@ -88,6 +90,7 @@ def run_task(
     if lacking:
         raise ValueError(f"The task {task!r} has no {lacking[0]} split.")
     data = data_hash(clips)
+    tested = pd.concat([part[part["split"] == "test"] for _, part in rounds])
 
     def probed(of: Encoder | None, seed: int) -> list[Accuracy]:
         features = window_features(of, clips, data, where, progress)
@@ -117,7 +120,7 @@ def run_task(
         # Where nothing is random, one seed says all.
         once = name == "majority" or (given and name in (TRAINED, "mel"))
         runs = {seed: answers[name](seed) for seed in (seeds[:1] if once else seeds)}
-        results[NAMES.get(name, name)] = _together(runs)
+        results[NAMES.get(name, name)] = _together(runs, tested)
         seconds[NAMES.get(name, name)] = round(time.monotonic() - at, 2)
     seconds["all"] = round(time.monotonic() - begun, 2)
     return {
@@ -252,15 +255,22 @@ def _described(protocol: Protocol) -> str:
     return f"{protocol}: {PROTOCOLS[protocol]}"
 
 
-def _together(runs: dict[int, list[Accuracy]]) -> dict[str, Any]:
-    """The mean over seeds and rounds, and the interval of as many clips as one seed tests."""
-    clips = sum(part.clips for part in next(iter(runs.values())))
+def _together(runs: dict[int, list[Accuracy]], tested: pd.DataFrame) -> dict[str, Any]:
+    """The mean over seeds and rounds, and the interval of as many clips as one seed tests, the rows `tested`."""
     mean = float(np.mean([part.accuracy for parts in runs.values() for part in parts]))
-    low, high = wilson(mean, clips)
+    counts = [intervals.counts(" ".join(part.by_group for part in parts)) for parts in runs.values()]
+    correct, clips = np.mean(counts, axis=0)  # (G,) each, over seeds
+    low, high = (
+        (None, None)
+        if intervals.says_nothing(tested["label"].to_numpy(str), intervals.numbered(tested["group"]))
+        else intervals.clustered(correct, clips, mean)
+    )
     return {
         "accuracy": mean,
         "low": low,
         "high": high,
-        "clips": clips,
-        "runs": {str(seed): [asdict(part) for part in parts] for seed, parts in runs.items()},
+        "clips": len(tested),
+        "groups": len(clips),
+        "by_group": intervals.written(correct, clips),
+        "runs": {str(seed): [part.to_dict() for part in parts] for seed, parts in runs.items()},
     }

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import norm
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
@@ -19,7 +18,9 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from slicer_lite.audio.store import Clips
+from slicer_lite.probe import intervals
 from slicer_lite.probe.features import Features
+from slicer_lite.probe.intervals import numbered
 from slicer_lite.probe.layer import LinearLayer, Windows
 
 STRENGTHS = tuple(10.0**e for e in range(-4, 3))  # inverse regularisation, tried inside the train split
@@ -30,23 +31,33 @@ _HELD_OUT = 5  # a fifth of the train split, where a task has no validation spli
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Share of the test clips that were classified right, with its 95 % Wilson interval.
+    """Share of the test clips that were classified right, with its 95 % interval (see `intervals.clustered`).
 
     Attributes:
-        accuracy, low, high: from 0 to 1.
+        accuracy: from 0 to 1.
+        low, high: from 0 to 1; None where a class has one or two groups of test clips, which say too little.
         correct, clips: what the share is of.
         strength: the inverse regularisation that the train split chose; None where none was chosen.
+        groups: how many groups of test clips the interval stands on; as many as clips where none are known.
+        by_group: how many clips are right and how many there are, of each group, such as `3/5 2/2`; in the order of
+            the groups' names, then those without a name. Empty where every group is one clip and which were right is
+            not known.
     """
 
     accuracy: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     correct: int
     clips: int
     strength: float | None = None
+    groups: int | None = None
+    by_group: str = ""
 
     def __str__(self) -> str:
-        return f"{100 * self.accuracy:.1f} % ({100 * self.low:.1f} to {100 * self.high:.1f})"
+        if self.low is None or self.high is None:
+            return f"{100 * self.accuracy:.1f} % ({intervals.NONE})"
+        known = f"; {self.groups} groups" if self.groups not in (None, self.clips) else ""
+        return f"{100 * self.accuracy:.1f} % ({100 * self.low:.1f} to {100 * self.high:.1f}{known})"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -62,6 +73,7 @@ def linear_probe(
     strengths: Sequence[float] = STRENGTHS,
     seed: int = 0,
     validation: tuple[np.ndarray, Sequence[Any]] | None = None,
+    test_groups: Sequence[Any] | None = None,
 ) -> Accuracy:
     """Fit a regularised linear classifier on frozen features and test it once.
 
@@ -73,15 +85,33 @@ def linear_probe(
     Args:
         train_x, test_x: `(N, D)` features.
         train_y, test_y: `(N,)` labels.
-        groups: `(N,)` of the train split: clips of one group stay on one side of the cross-validation.
+        groups: `(N,)` of the train split: clips of one group stay on one side of the cross-validation. A blank is a
+            group of its own.
         strengths: inverse regularisations to choose from.
         seed: of the folds.
         validation: features and labels of a validation split, if the task has one.
+        test_groups: `(N,)` of the test split (speakers, places), which the interval takes as drawn anew; by default
+            every clip is a group of its own.
 
     Raises:
         ValueError: shapes that do not fit, features that are not finite, no strengths, one class only, labels in
             the test split that the train split lacks, or too few clips to hold some out.
     """
+    right, strength = _right(train_x, train_y, test_x, test_y, groups, strengths, seed, validation)
+    return scored(right, test_y, test_groups, strength)
+
+
+def _right(
+    train_x: np.ndarray,
+    train_y: Sequence[Any],
+    test_x: np.ndarray,
+    test_y: Sequence[Any],
+    groups: Sequence[Any] | np.ndarray | None,
+    strengths: Sequence[float],
+    seed: int,
+    validation: tuple[np.ndarray, Sequence[Any]] | None = None,
+) -> tuple[np.ndarray, float]:
+    """Which test clips are right, `(N,)`, and the strength that was chosen: see `linear_probe`."""
     train_x, test_x = np.asarray(train_x, np.float64), np.asarray(test_x, np.float64)
     y, true = np.asarray(train_y).astype(str), np.asarray(test_y).astype(str)
     if train_x.ndim != 2 or test_x.ndim != 2 or train_x.shape[1:] != test_x.shape[1:]:
@@ -110,8 +140,7 @@ def linear_probe(
                 )
             _check_finite(held_x)
             strength = _best([(train_x, y, held_x, held_y)], strengths)
-        correct = int((_classifier(strength).fit(train_x, y).predict(test_x) == true).sum())
-    return counted(correct, len(true), strength)
+        return _classifier(strength).fit(train_x, y).predict(test_x) == true, strength
 
 
 def cross_validate(
@@ -129,10 +158,10 @@ def cross_validate(
 
     Args:
         x, y, groups: `(N, D)`, `(N,)`, `(N,)` of the train split; groups are kept together where there are
-            enough of them.
+            enough of them. A blank is a group of its own.
 
     Returns:
-        One accuracy a fold.
+        One accuracy a fold, with an interval that takes the fold's groups as drawn anew.
 
     Raises:
         ValueError: as of `linear_probe`; also when the clips are too few for folds within folds.
@@ -144,19 +173,22 @@ def cross_validate(
             f"Got {len(x)} features, {len(labels)} labels and {'no' if groups is None else len(groups)} groups: "
             "they must agree."
         )
-    known = None if groups is None else np.asarray(groups).astype(str)
+    known = None if groups is None else np.asarray(groups, dtype=object)
     found = []
     for fit, check in split_folds(labels, known, folds, seed):
-        inside = None if known is None else list(known[fit])
+        inside, outside = (None if known is None else known[part] for part in (fit, check))
         if len(strengths) > 1 and np.unique(labels[fit], return_counts=True)[1].max() < 2:
             raise ValueError(
                 "Too few clips: without a fold, every class has a single one, so that nothing can be held out to "
                 "choose the strength by. Give one strength, or three clips of some class."
             )
         # A class that only the held-out fold has cannot be right: its clips are counted as errors.
-        there = check[np.isin(labels[check], labels[fit])]
-        part = linear_probe(x[fit], list(labels[fit]), x[there], list(labels[there]), inside, strengths, seed)
-        found.append(counted(part.correct, len(check), part.strength))
+        there = np.isin(labels[check], labels[fit])
+        right = np.zeros(len(check), bool)
+        right[there], strength = _right(
+            x[fit], labels[fit], x[check[there]], labels[check[there]], inside, strengths, seed
+        )
+        found.append(scored(right, labels[check], outside, strength))
     return found
 
 
@@ -198,7 +230,7 @@ def window_probe(
         names, y = np.unique(labels, return_inverse=True)
         layer = LinearLayer(len(names), features.windows.shape[1]).fit(windows, y[owner], strength)
         found = names[_clip_scores(layer, features, test, windows).argmax(1)]
-    return counted(int((found == test["label"].to_numpy(str)).sum()), len(test), strength)
+    return scored(found == test["label"].to_numpy(str), test["label"], test["group"], strength)
 
 
 def quick_probe(embeddings: np.ndarray, rows: pd.DataFrame, seed: int = 0) -> Accuracy:
@@ -213,8 +245,9 @@ def quick_probe(embeddings: np.ndarray, rows: pd.DataFrame, seed: int = 0) -> Ac
     (x, y), known, (test_x, test_y) = (
         (embeddings[part["clip"]], part["label"].tolist()) for part in (train, held, test)
     )
-    groups = train["group"].tolist() if (train["group"] != "").all() else None
-    return linear_probe(x, y, test_x, test_y, groups, seed=seed, validation=known if len(held) else None)
+    given = known if len(held) else None
+    groups, test_groups = train["group"].tolist(), test["group"].tolist()
+    return linear_probe(x, y, test_x, test_y, groups, seed=seed, validation=given, test_groups=test_groups)
 
 
 def with_validation(rows: pd.DataFrame, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -228,42 +261,72 @@ def with_validation(rows: pd.DataFrame, seed: int = 0) -> tuple[pd.DataFrame, pd
     return _row_folds(train, _HELD_OUT, seed)[0]
 
 
-def majority(train_y: Sequence[Any], test_y: Sequence[Any]) -> Accuracy:
-    """The baseline that hears nothing: always the train split's most frequent label."""
+def majority(
+    train_y: Sequence[Any], test_y: Sequence[Any], test_groups: Sequence[Any] | None = None
+) -> Accuracy:
+    """The baseline that hears nothing: always the train split's most frequent label.
+
+    Args:
+        train_y, test_y: `(N,)` labels.
+        test_groups: see `linear_probe`.
+    """
     names, counts = np.unique(np.asarray(train_y).astype(str), return_counts=True)
-    true = np.asarray(test_y).astype(str)
-    return counted(int((true == names[counts.argmax()]).sum()), len(true))
+    return scored(np.asarray(test_y).astype(str) == names[counts.argmax()], test_y, test_groups)
 
 
 def majority_of(rows: pd.DataFrame) -> Accuracy:
     """`majority` on the rows of one task."""
-    train, test = (rows["label"][rows["split"] == split].tolist() for split in ("train", "test"))
-    return majority(train, test)
+    train, test = (rows[rows["split"] == split] for split in ("train", "test"))
+    return majority(train["label"].tolist(), test["label"].tolist(), test["group"].tolist())
 
 
 def counted(correct: int, clips: int, strength: float | None = None) -> Accuracy:
-    """`correct` of `clips` as an `Accuracy`."""
-    return Accuracy(correct / clips, *wilson(correct / clips, clips), correct, clips, strength)
+    """`correct` of `clips` as an `Accuracy`, each clip a group of its own."""
+    return Accuracy(
+        correct / clips, *intervals.wilson(correct / clips, clips), correct, clips, strength, clips
+    )
 
 
-def wilson(share: float, clips: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share of so many clips; the share may be a mean of several counts of them.
+def scored(
+    right: np.ndarray,
+    labels: Sequence[Any] | pd.Series,
+    groups: Sequence[Any] | np.ndarray | pd.Series | None = None,
+    strength: float | None = None,
+) -> Accuracy:
+    """An `Accuracy` from which test clips are right.
 
-    After Brown, Cai, DasGupta, Interval estimation for a binomial proportion, 2001. SciPy's takes whole counts only.
+    Args:
+        right, labels, groups: `(N,)`; a blank is a group of its own, and so is every clip where none are given.
+        strength: that was chosen.
+
+    Raises:
+        ValueError: the numbers of clips, labels and groups do not agree.
     """
-    z = norm.ppf(0.975)
-    centre = (share + z**2 / (2 * clips)) / (1 + z**2 / clips)
-    half = z / (1 + z**2 / clips) * (share * (1 - share) / clips + z**2 / (4 * clips**2)) ** 0.5
-    return float(max(centre - half, 0.0)), float(min(centre + half, 1.0))
+    if len({len(right), len(labels), len(right) if groups is None else len(groups)}) > 1:
+        count = "no" if groups is None else len(groups)
+        raise ValueError(
+            f"Got {len(right)} test clips, {len(labels)} labels and {count} groups: they must agree."
+        )
+    known = None if groups is None else numbered(groups)
+    where = np.arange(len(right)) if known is None else known
+    correct, clips = np.bincount(where, right), np.bincount(where)
+    accuracy = float(np.mean(right))
+    low, high = (
+        (None, None)
+        if intervals.says_nothing(np.asarray(labels).astype(str), known)
+        else intervals.clustered(correct, clips)
+    )
+    by_group = intervals.written(correct, clips)
+    return Accuracy(accuracy, low, high, int(np.sum(right)), len(right), strength, len(clips), by_group)
 
 
 def split_folds(
-    y: np.ndarray, groups: np.ndarray | None, folds: int, seed: int
+    y: np.ndarray, groups: Sequence[Any] | np.ndarray | None, folds: int, seed: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Pairs of places to fit to and to check on. Groups stay together where `_can_be_split`.
 
     Args:
-        y, groups: `(N,)` labels and groups.
+        y, groups: `(N,)` labels and groups; a blank is a group of its own.
         folds: how many, at most; classes or groups may be too few.
         seed: of the folds.
 
@@ -273,6 +336,7 @@ def split_folds(
     _check_counts(y)
     x = np.zeros((len(y), 1))  # scikit-learn wants something to split
     folds = min(folds, np.unique(y, return_counts=True)[1].max())
+    groups = None if groups is None else numbered(groups)
     with warnings.catch_warnings():
         # A class with fewer clips or groups than folds is missing from some: its clips then count as errors, for all
         # alike.
@@ -288,9 +352,7 @@ def split_folds(
 
 def _row_folds(train: pd.DataFrame, folds: int, seed: int) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
     """`split_folds` of the rows of a train split."""
-    labels, groups = train["label"].to_numpy(str), train["group"].to_numpy(str)
-    known = groups if (groups != "").all() else None
-    splits = split_folds(labels, known, folds, seed)
+    splits = split_folds(train["label"].to_numpy(str), train["group"].to_numpy(str), folds, seed)
     return [(train.iloc[fit], train.iloc[held]) for fit, held in splits]
 
 
@@ -310,7 +372,11 @@ def _can_be_split(y: np.ndarray, groups: np.ndarray) -> bool:
 
 
 def _choose_strength(
-    x: np.ndarray, y: np.ndarray, groups: Sequence[Any] | None, strengths: Sequence[float], seed: int
+    x: np.ndarray,
+    y: np.ndarray,
+    groups: Sequence[Any] | np.ndarray | None,
+    strengths: Sequence[float],
+    seed: int,
 ) -> float:
     """The strength with which most labels held out in cross-validation are right.
 
@@ -319,8 +385,7 @@ def _choose_strength(
     """
     if len(strengths) == 1:
         return strengths[0]
-    known = None if groups is None else np.asarray(groups).astype(str)
-    folds = split_folds(y, known, _FOLDS, seed)
+    folds = split_folds(y, groups, _FOLDS, seed)
     return _best([(x[fit], y[fit], x[held], y[held]) for fit, held in folds], strengths)
 
 
@@ -350,7 +415,8 @@ def _window_strength(
 ) -> float:
     """The strength with which most held-out clips are right; of several, the strongest regularisation.
 
-    From the strongest on, until two in a row were no better: the weaker it is, the longer the fit takes.
+    From the strongest on, so that each fit begins near its end. All are tried: on unbalanced classes the strongest
+    ones all say the class that is frequent, and are equally right.
     """
     if len(strengths) == 1:
         return strengths[0]
@@ -359,7 +425,7 @@ def _window_strength(
         names, y = np.unique(fit["label"].to_numpy(str), return_inverse=True)
         windows, owner = _windows(features, fit, device)
         parts.append((held, names, y[owner], windows, LinearLayer(len(names), features.windows.shape[1])))
-    best, most, worse = min(strengths), -1, 0
+    best, most = min(strengths), -1
     for strength in sorted(strengths):
         right = 0
         for held, names, y, windows, layer in parts:
@@ -367,11 +433,7 @@ def _window_strength(
             found = names[_clip_scores(layer, features, held, windows).argmax(1)]
             right += int((found == held["label"].to_numpy(str)).sum())
         if right > most:
-            best, most, worse = strength, right, 0
-        else:
-            worse += 1
-        if worse == 2:
-            break
+            best, most = strength, right
     return best
 
 

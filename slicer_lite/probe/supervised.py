@@ -20,7 +20,7 @@ from slicer_lite.explore.embed import mean_over_windows, set_statistics
 from slicer_lite.method.encoder import Encoder
 from slicer_lite.method.logmel import LogMel
 from slicer_lite.method.views import random_starts
-from slicer_lite.probe.linear import Accuracy, counted, with_validation
+from slicer_lite.probe.linear import Accuracy, scored, with_validation
 
 # All [ours], tried on the embedded sound world.
 _BATCH, _RATE, _DECAY, _RISING = (
@@ -113,7 +113,7 @@ def supervised(
     model.load_state_dict(best)
     scores = _scores(model, clips, test, where)
     right = {task: names[task][scores[task].argmax(1)] == test[task]["label"].to_numpy(str) for task in tasks}
-    return {task: counted(int(r.sum()), len(r)) for task, r in right.items()}
+    return {task: scored(r, test[task]["label"], test[task]["group"]) for task, r in right.items()}
 
 
 def _training(

@@ -20,11 +20,18 @@ from slicer_lite.explore.embed import mel_statistics, set_statistics
 from slicer_lite.lape.checkpoints import load_audiontt
 from slicer_lite.lape.report import as_latex, as_markdown, gather, write_report
 from slicer_lite.lape.run import TRAINED, run_task
-from slicer_lite.probe import features, layer, supervised
+from slicer_lite.probe import features, intervals, layer, supervised
 from slicer_lite.probe import linear as probes
 from slicer_lite.probe.features import Features, data_hash, weights_hash, window_features
 from slicer_lite.probe.layer import LinearLayer, Windows
-from slicer_lite.probe.linear import STRENGTHS, _classifier, quick_probe, window_probe, with_validation
+from slicer_lite.probe.linear import (
+    STRENGTHS,
+    _classifier,
+    majority_of,
+    quick_probe,
+    window_probe,
+    with_validation,
+)
 from slicer_lite.share.weights import METHODS, save_weights, untrained_encoder
 
 CPU = torch.device("cpu")
@@ -145,6 +152,61 @@ def test_the_validation_split_chooses_the_window_probes_strength(strength):
     scores = layer.scores(Windows(found.windows, held, CPU, windows))
     rows.loc[held, "label"] = names[scores.argmax(1)]
     assert window_probe(found, rows).strength == strength
+
+
+@pytest.mark.parametrize("dim", [1, 3, 20])
+@pytest.mark.parametrize(("train", "often"), [(60, 0.8), (20, 0.8), (60, 0.95), (200, 0.9)])
+def test_the_window_probe_is_not_content_with_the_frequent_class(train, often, dim):
+    # All strong regularisations say the class that is frequent: equally right, one after the other.
+    rng = np.random.default_rng(0)
+    rare = np.concatenate([np.arange(count) >= often * count for count in (train, 100)])
+    x = (rng.standard_normal((len(rare), dim)) + 5 * rare[:, None]).astype(np.float32)
+    rows = pd.DataFrame(
+        {
+            "clip": np.arange(len(rare)),
+            "label": np.where(rare, "rare", "often"),
+            "split": ["train"] * train + ["test"] * 100,
+            "group": "",
+        }
+    )
+    found = Features(x, np.arange(len(rare)))
+    ours, quick = window_probe(found, rows), quick_probe(x, rows)
+    assert ours.accuracy > often + 0.6 * (1 - often)
+    assert ours.accuracy == pytest.approx(quick.accuracy, abs=0.03)
+
+
+def test_the_window_probe_of_many_classes_and_few_clips_tries_all_strengths():
+    rng = np.random.default_rng(0)
+    y = np.arange(300) % 50
+    x = 2 * rng.standard_normal((50, 30))[y] + rng.standard_normal((300, 30))
+    split = np.where(np.arange(300) < 150, "train", "test")  # three clips a class to learn from
+    rows = pd.DataFrame({"clip": np.arange(300), "label": [f"c{n}" for n in y], "split": split, "group": ""})
+    found = Features(x.astype(np.float32), np.arange(300))
+    assert window_probe(found, rows).accuracy >= quick_probe(x, rows).accuracy - 0.05 > 0.8
+
+
+def test_a_blank_group_is_a_group_of_its_own(monkeypatch):
+    # One blank of 80: the others are still kept together, by every probe.
+    found, rows = windowed({"train": 80, "test": 40})
+    rows["group"] = [f"g{n // 8}" for n in range(len(rows))]
+    rows.loc[[5, 90], "group"] = ""
+    seen, real = [], probes.split_folds
+
+    def noted(y, groups, *rest):
+        folds = real(y, groups, *rest)
+        seen.extend(
+            (np.array(rows["group"][:80])[fit], np.array(rows["group"][:80])[held]) for fit, held in folds
+        )
+        return folds
+
+    monkeypatch.setattr(probes, "split_folds", noted)
+    accuracies = [window_probe(found, rows), quick_probe(found.of_clips(), rows)]
+    with_validation(rows)
+    assert len(seen) == 4 + 4 + 5
+    for fit, held in seen:
+        assert not set(fit) & set(held)
+    for accuracy in (*accuracies, majority_of(rows)):
+        assert accuracy.groups == 6  # five named ones and the blank
 
 
 def test_without_a_validation_split_whole_groups_are_held_out(monkeypatch):
@@ -371,7 +433,8 @@ def test_a_task_beside_its_baselines(clips, encoder, protocol):
     mel = found["results"]["mel mean + deviation"]
     assert mel["accuracy"] == np.mean([mel["runs"][seed][0]["accuracy"] for seed in "01"]) > 0.8
     assert mel["low"] < mel["accuracy"] < mel["high"] or mel["accuracy"] == 1
-    assert mel["clips"] == 16
+    assert (mel["clips"], mel["groups"]) == (16, 8)
+    assert intervals.counts(mel["by_group"]).sum(1).tolist() == [16 * mel["accuracy"], 16]
     about = found["about"]
     assert about["protocol"].startswith(f"{protocol}: ")
     assert about["weights"]["sha256"] == weights_hash(encoder)
@@ -390,6 +453,11 @@ def test_every_fold_is_the_test_split_once(tones, encoder, tmp_path):
     folds = found["results"]["mel mean + deviation"]["runs"]["0"]
     assert [fold["clips"] for fold in folds] == [16, 16, 16]
     assert found["results"]["mel mean + deviation"]["clips"] == 48
+    # Of a single fold nothing is known, of three together little.
+    assert {fold["low"] for fold in folds} == {None}
+    together = found["results"]["mel mean + deviation"]
+    assert together["groups"] == 3
+    assert together["low"] < intervals.wilson(together["accuracy"], 48)[0]
     assert found["about"]["data"]["rounds"] == ["0", "1", "2"]
     assert any("not the published" in sentence for sentence in found["about"]["differences"])
 
@@ -483,12 +551,14 @@ def test_tables_of_one_folder(tmp_path):
     published = "BYOL-A, d = 512 | BYOL-A, d = 2048 | SLICER, as published"
     assert lines[0] == f"| task | trained encoder | majority class | {published} |"
     assert lines[2] == "| us8k | 75.0 (65.0 to 85.0) | 25.0 (20.0 to 30.0) | 78.2 | 79.1 |  |"
-    assert lines[4] == "| average | 62.5 | 25.0 |  |  |  |"
+    assert lines[4] == "| average | 62.5 (55.4 to 69.6) | 25.0 (21.5 to 28.5) |  |  |  |"
+    assert lines[5] == "| trained encoder ahead by |  | 37.5 (no interval) |  |  |  |"
     assert "Protocol lape: as stated" in lines[-1]
     assert "arXiv 2103.06695" in lines[-1]
+    assert "Of clips taken as independent, since their groups are not stored: us8k, my_words." in lines[-1]
     latex = as_latex(results)
     assert r"my\_words & 50.0 {\scriptsize(40.0--60.0)} & 25.0" in latex
-    assert latex.count(r"\\") == 4
+    assert latex.count(r"\\") == 5
     assert latex.count("{") == latex.count("}")
 
 
@@ -520,6 +590,76 @@ def test_several_encoders_side_by_side(tmp_path):
         gather([two])
     with pytest.raises(FileNotFoundError, match="holds no results"):
         gather([tmp_path])
+
+
+def counted_in_groups(task, *counts, channels=32, **changes):
+    """A result as `lape run` writes it: `counts` of right answers in each of six groups of five clips, by name."""
+    found = {**result(task, 0.5), "results": {}}
+    found["about"]["weights"] = {"channels": channels, "dim": 8 * channels}
+    for name, right in counts:
+        by_group = intervals.written(np.array(right), np.full(6, 5))
+        low, high = intervals.clustered(np.array(right), np.full(6, 5))
+        cell = {"accuracy": sum(right) / 30, "low": low, "high": high, "clips": 30, "groups": 6}
+        found["results"][name] = {**cell, "by_group": by_group, "runs": {}, **changes}
+    return found
+
+
+def test_differences_of_encoders_are_of_the_same_clips(tmp_path):
+    ours, theirs = [5, 1, 4, 2, 3, 5], [4, 0, 3, 1, 2, 4]
+    one = folder_of(tmp_path / "one", counted_in_groups("x", (TRAINED, ours)))
+    two = folder_of(tmp_path / "two", counted_in_groups("x", (TRAINED, theirs)))
+    results = gather([one, two])
+    apart = results["differences"]["two"]
+    assert apart["difference"] == pytest.approx(0.2)
+    assert 0 < apart["low"] < 0.2 < apart["high"]  # in each group ahead by one clip: hardly by chance
+    alone = results["average_interval"]["one"]
+    assert alone == [results["tasks"]["x"]["one"][key] for key in ("low", "high")]
+    assert alone[0] < results["average"]["two"]  # each by itself, they could not be told apart
+    table, latex = as_markdown(results), as_latex(results)
+    assert "| one ahead by |  | 20.0 (" in table
+    assert "(speakers, places), not of single clips: x 6." in table
+    assert "one ahead by &  & 20.0 {" in latex
+
+
+def test_what_has_no_interval_is_reported_so(tmp_path):
+    given = counted_in_groups(
+        "x", (TRAINED, [5, 1, 4, 2, 3, 5]), ("majority class", [1] * 6), low=None, high=None
+    )
+    folder = folder_of(tmp_path / "a", given)
+    write_report([folder], tmp_path / "report")
+    table = (tmp_path / "report" / "table.md").read_text()
+    assert "| x | 66.7 (no interval) | 20.0 (no interval) |" in table
+    assert "| average | 66.7 (no interval) | 20.0 (no interval) |" in table
+    assert "No interval, since a class has one or two groups of test clips: x." in table
+    assert "66.7 (no interval) &" in (tmp_path / "report" / "table.tex").read_text()
+
+
+def test_each_size_of_encoder_has_its_own_untrained_baseline(tmp_path):
+    def folder(name, channels, untrained):
+        counts = [[value] * 6 for value in (4, untrained, 1, 5)]
+        names = (TRAINED, "untrained encoder", "majority class", "supervised")
+        pairs = zip(names, counts, strict=True)
+        return folder_of(tmp_path / name, counted_in_groups("x", *pairs, channels=channels))
+
+    small, large, again = folder("small", 32, 2), folder("large", 64, 3), folder("again", 32, 0)
+    row = gather([small, large])["tasks"]["x"]
+    assert list(row) == [
+        "small",
+        "large",
+        "untrained encoder, 32 channels, d = 256",
+        "majority class",
+        "supervised, 32 channels, d = 256",
+        "untrained encoder, 64 channels, d = 512",
+        "supervised, 64 channels, d = 512",
+    ]
+    assert [row[name]["accuracy"] for name in list(row)[2:6:3]] == [0.4, 0.6]
+    # Of one size, that of the first folder stands for all, under its plain name.
+    alike = gather([small, again])["tasks"]["x"]
+    assert list(alike) == ["small", "again", "untrained encoder", "majority class", "supervised"]
+    assert alike["untrained encoder"]["accuracy"] == 0.4
+    taken = folder_of(tmp_path / "supervised, 64 channels, d = 512", result("x", 0.5))
+    with pytest.raises(ValueError, match="Rename the folder 'supervised, 64 channels, d = 512'"):
+        gather([small, large, taken])
 
 
 def test_a_report_is_written_once(tmp_path):

@@ -7,13 +7,16 @@ import pandas as pd
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from matplotlib.container import BarContainer
 from scipy.stats import binomtest
 from sklearn.linear_model import LogisticRegression
 
 import slicer_lite as sl
 from slicer_lite import lape
+from slicer_lite.explore import figures
 from slicer_lite.lape.report import MAJORITY, MEL, TRAINED, UNTRAINED, as_text
-from slicer_lite.probe.linear import counted, split_folds, wilson
+from slicer_lite.probe.intervals import wilson
+from slicer_lite.probe.linear import counted, split_folds
 
 
 def blobs(count, classes=4, dim=20, spread=1.5, seed=0):
@@ -106,6 +109,24 @@ def test_a_strength_that_says_next_to_nothing_is_not_chosen():
     x = 0.3 * rng.standard_normal((6, 30))[y] + rng.standard_normal((24, 30))[groups]
     x += 0.3 * rng.standard_normal(x.shape)
     assert np.mean([fold.accuracy for fold in lape.cross_validate(x, y, groups)]) > 0.2
+
+
+def test_a_blank_group_is_a_group_of_its_own():
+    # A blank among the others leaves them together, as None and spaces do; blanks alone are as no groups at all.
+    rng = np.random.default_rng(0)
+    y = np.arange(80) // 2 % 2
+    groups = [f"g{n // 4}" for n in range(80)]
+    for blank in ("", None, "  "):
+        groups[6] = blank
+        for fit, held in split_folds(y, groups, 4, 0):
+            assert not {groups[n] for n in fit} & {groups[n] for n in held}
+    x = rng.standard_normal((80, 5))
+    assert lape.cross_validate(x, y, [""] * 80) == lape.cross_validate(x, y)
+    # Many blanks are no single group: they are in all folds.
+    mostly = ["a", "a", "b", "b", "c", "c", "d", "d"] + [""] * 72
+    sizes = [len(held) for _, held in split_folds(y, mostly, 4, 0)]
+    assert max(sizes) <= 24
+    assert lape.linear_probe(x, y, x, y, mostly, test_groups=mostly).groups == 76
 
 
 def test_groups_that_are_classes_are_split():
@@ -221,9 +242,38 @@ def test_evaluate_reports_every_task_beside_three_baselines(results):
 
 def test_results_as_text(results):
     lines = as_text(results).splitlines()
-    assert [line.split()[0] for line in lines[1:]] == ["pitch", "average"]
-    assert len({len(line) for line in lines}) == 1
-    assert "50.0 (28.0 to 72.0)" in lines[1]
+    assert [line.split()[0] for line in lines[1:-1]] == ["pitch", "average", TRAINED]
+    assert len({len(line) for line in lines[:-1]}) == 1
+    assert "50.0 (24.6 to 75.4)" in lines[1]  # eight groups of two clips
+    assert lines[-1].endswith("Of groups of test clips (speakers, places), not of single clips: pitch 8.")
+    assert lines[2].split()[1:] == lines[1].split()[1:]  # the average of one task
+    apart = results["differences"][MAJORITY]
+    row = results["tasks"]["pitch"]
+    assert apart["difference"] == row[TRAINED]["accuracy"] - row[MAJORITY]["accuracy"]
+    assert apart["low"] < apart["difference"] < apart["high"]
+    assert list(results["differences"]) == [UNTRAINED, MEL, MAJORITY]
+
+
+def test_results_without_an_interval_are_shown(results, tones):
+    # The test clips of each class in two groups: places, of which a third might be another matter.
+    clips = sl.load_clips(tones, progress=False)
+    rows = clips.rows.assign(task="places", group=lambda r: r["label"] + (r.index % 4 // 2).astype(str))
+    clips.rows = pd.concat([clips.rows, rows])
+    model = sl.Pretrained(None, None, sl.preset("tiny"), 0)
+    x = np.random.default_rng(0).standard_normal((len(clips), 3))
+    found = json.loads(json.dumps(lape.evaluate(model, clips, given={TRAINED: x, MEL: x + 1})))
+    assert [row[TRAINED]["low"] is None for row in found["tasks"].values()] == [False, True]
+    assert found["tasks"]["places"][TRAINED]["groups"] == 4
+    assert set(map(tuple, found["average_interval"].values())) == {(None, None)}
+    assert found["differences"][MEL] == {"difference": 0, "low": None, "high": None}
+    lines = as_text(found).splitlines()
+    assert [line.count("(no interval)") for line in lines] == [0, 0, 3, 3, 2, 0]
+    assert "No interval, since a class has one or two groups of test clips: places." in lines[-1]
+    axes = figures.probe_bars(found).axes[0]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["pitch\n8 groups", "places\nno interval"]
+    bars = [container for container in axes.containers if isinstance(container, BarContainer)]
+    whiskers = bars[0].errorbar.lines[2][0].get_paths()
+    assert [bool(np.isfinite(path.vertices).all()) for path in whiskers] == [True, False]
 
 
 def test_an_encoder_of_another_method_is_called_by_its_name(tones, tmp_path):
