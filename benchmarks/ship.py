@@ -15,6 +15,8 @@ import dataclasses
 import re
 from collections import Counter
 from pathlib import Path
+from textwrap import wrap
+from typing import Any
 
 import pandas as pd
 from measure import machine
@@ -22,7 +24,7 @@ from measure import machine
 import slicer_lite as sl
 from slicer_lite.audio.table import Table, make_table, read_table
 from slicer_lite.lape import TASKS, evaluate
-from slicer_lite.lape.report import TRAINED, UNTRAINED
+from slicer_lite.lape.report import PLAIN, TRAINED, UNTRAINED, basis, shown
 from slicer_lite.share.heard import Heard, mark_of_name
 from slicer_lite.share.weights import SHIPPED, SUFFIX, save_weights
 
@@ -111,17 +113,16 @@ def unlabelled(files: list[Path]) -> Table:
     return make_table([file.resolve() for file in files], labels)
 
 
-def as_table(results: dict[str, dict[str, dict[str, dict[str, float]]]]) -> str:
-    """Accuracies with their intervals, as Markdown."""
+def as_table(results: dict[str, Any]) -> str:
+    """Accuracies with their intervals, and what these stand on, as Markdown."""
+    names = TRAINED, UNTRAINED
     lines = ["| task | these weights | untrained |", "|---|---|---|"]
     for task, row in results["tasks"].items():
-        cells = [
-            f"{100 * r['accuracy']:.1f} ({100 * r['low']:.1f} to {100 * r['high']:.1f})"
-            for r in (row[TRAINED], row[UNTRAINED])
-        ]
+        cells = [shown(PLAIN, *(row[name][key] for key in ("accuracy", "low", "high"))) for name in names]
         lines.append(f"| {task} | {' | '.join(cells)} |")
-    average = [f"{100 * results['average'][name]:.1f}" for name in (TRAINED, UNTRAINED)]
-    return "\n".join([*lines, f"| average | {' | '.join(average)} |"])
+    average = [f"{100 * results['average'][name]:.1f}" for name in names]
+    lines.append(f"| average | {' | '.join(average)} |")
+    return "\n".join([*lines, "", *wrap(basis(results), 118)])
 
 
 def card(name: str, model: sl.Pretrained, sounds: int, recordings: pd.DataFrame, scores: str) -> str:

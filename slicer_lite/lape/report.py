@@ -173,7 +173,7 @@ def as_text(results: Mapping[str, Any]) -> str:
         "  ".join([head.ljust(widths[0]), *(c.rjust(w) for c, w in zip(cells, widths[1:], strict=True))])
         for head, *cells in lines
     ]
-    return "\n".join([*table, _basis(results)])
+    return "\n".join([*table, basis(results)])
 
 
 def _over_tasks(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -226,7 +226,7 @@ def _rows_of(results: Mapping[str, Any], names: Sequence[str], form: str) -> lis
     return lines
 
 
-def _basis(results: Mapping[str, Any]) -> str:
+def basis(results: Mapping[str, Any]) -> str:
     """What the intervals stand on: for each task the number of groups of test clips."""
     lines: dict[str, list[str]] = {}
     for task, row in results["tasks"].items():
@@ -408,7 +408,7 @@ def _cells(results: Mapping[str, Any], form: str) -> list[list[str]]:
 def _caption(results: Mapping[str, Any]) -> str:
     about = results["about"]
     lacking = any(len(row) < len(results["average"]) for row in results["tasks"].values())
-    said = f"Test accuracy in per cent with 95 % intervals. Protocol {about['protocol']}. {_basis(results)}"
+    said = f"Test accuracy in per cent with 95 % intervals. Protocol {about['protocol']}. {basis(results)}"
     if lacking:
         said += " The average is over the tasks that all columns have."
     if any(task in TASKS for task in results["tasks"]):
