@@ -12,6 +12,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import safetensors.torch
 import soundfile
@@ -632,6 +633,14 @@ def test_a_test_split_only_leaves_nothing_to_train_on(tmp_path, minute):
     (tmp_path / "list.csv").write_text("path,label,split\ngood.wav,x,test\n")
     with pytest.raises(ValueError, match="No clip is left to train on"):
         sl.pretrain(minute, tmp_path / "list.csv", tmp_path / "run", progress=False)
+
+
+def test_clips_without_a_fold_are_counted():
+    rows = pd.DataFrame({"clip": range(4), "label": "siren", "split": "test", "group": ["1", "", "2", ""]})
+    with pytest.raises(
+        ValueError, match="2 of 4 clips of the task 'us8k' name no fold: give each the name of one"
+    ):
+        list(sl.lape.TASKS["us8k"].rounds(rows))
 
 
 def test_a_folder_with_other_things_is_no_run_folder(tones, tmp_path, minute):

@@ -3,7 +3,8 @@
 A *result* is what probes say of one pre-training run, a mapping as `benchmarks/choose.py` stores it: `name` of the
 setting, `seed`, `config` (all of its settings), `share` (of the clips, that it was trained on; 1 if missing) and
 `folds`: for each task the accuracy of each fold. The folds are the same for all, so that results are compared fold by
-fold: what makes a fold hard for all of them cancels.
+fold: what makes a fold hard for all of them cancels. They keep groups (speakers, places) together wherever they can,
+so that the spread over folds is one over groups; of a class with one or two groups it says little.
 """
 
 from __future__ import annotations

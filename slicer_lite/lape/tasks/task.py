@@ -140,10 +140,18 @@ class Task:
             The round's name and its rows: once and as they are, or one round a fold, which is then the test
             split and all others the train split. Clips of one's own under the name of a task of folds, with
             splits of their own (not test everywhere, as the task's reader has it), keep these.
+
+        Raises:
+            ValueError: a clip of a task of folds that names none.
         """
         if self.folds == 1 or (rows["split"] != "test").any():
             yield "", rows
             return
+        if blank := int((rows["group"] == "").sum()):
+            raise ValueError(
+                f"{blank} of {len(rows)} clips of the task {self.id!r} name no fold: give each the name of one in "
+                "the column `group`, or splits of your own in the column `split`."
+            )
         for fold in sorted(rows["group"].unique(), key=lambda name: (len(name), name)):
             yield fold, rows.assign(split=(rows["group"] == fold).map({True: "test", False: "train"}))
 
