@@ -25,7 +25,7 @@ from slicer_lite.cli import main
 from slicer_lite.lape.report import gather
 from slicer_lite.lape.run import is_result_of
 from slicer_lite.lape.tasks.sounds import _read_json
-from slicer_lite.method.slicer import Network
+from slicer_lite.method.slicer import SLICERNetwork
 from slicer_lite.share.weights import _ABOUT, SHIPPED, save_weights
 from slicer_lite.training.run_folder import read_metrics
 
@@ -704,7 +704,7 @@ def claims(about, tensors=None):
         found = tensors
         if found is None:
             config = sl.preset("tiny", channels=4, dim=16, clusters=6)
-            found = {k: v.contiguous() for k, v in Network(config).state_dict().items()}
+            found = {k: v.contiguous() for k, v in SLICERNetwork(config).state_dict().items()}
         path.write_bytes(
             safetensors.torch.save(found, {_ABOUT: about if isinstance(about, str) else json.dumps(about)})
         )
@@ -823,7 +823,7 @@ def test_weights_of_a_later_version_load_with_one_note(tmp_path):
 
 
 def test_weights_say_which_version_wrote_them(tmp_path, minute):
-    save_weights(tmp_path / "x.safetensors", Network(minute), None, minute, 0)
+    save_weights(tmp_path / "x.safetensors", SLICERNetwork(minute), None, minute, 0)
     with safetensors.safe_open(tmp_path / "x.safetensors", "pt") as file:
         assert json.loads(file.metadata()[_ABOUT])["version"] == sl.__version__
 
@@ -842,7 +842,7 @@ def test_a_folder_called_as_shipped_weights_are_and_these_are_told_apart(tmp_pat
         FileNotFoundError, match=r"tiny holds no weights.*come with the package.*pretrained.tiny\.saf"
     ):
         sl.load("tiny")
-    save_weights(Path("tiny/weights.safetensors"), Network(minute), None, minute, 3)
+    save_weights(Path("tiny/weights.safetensors"), SLICERNetwork(minute), None, minute, 3)
     with pytest.warns(
         UserWarning, match=r"'tiny' is here the folder .*tiny, not the weights .*pretrained.tiny\.saf"
     ):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import torch
@@ -13,8 +14,10 @@ from slicer_lite.base import distributed
 from slicer_lite.base.device import autocast
 from slicer_lite.base.randomness import seeded
 from slicer_lite.config import FRAMES, N_MELS, WINDOW, Config
-from slicer_lite.method.moco import MoCo
-from slicer_lite.share.weights import METHODS
+from slicer_lite.method.method import Method
+from slicer_lite.method.registry import new_method
+
+MakesModel = Callable[[], Method] | None  # makes the method with fresh weights; None: that of the settings
 
 # Numbers that an optimiser keeps for each weight of a matrix, of a vector.
 _STATES = {"adamw": (2, 2), "muon": (1, 2), "sgd": (1, 1)}
@@ -47,7 +50,7 @@ class Need:
         return self.held + batch_size * self.clip
 
 
-def check(config: Config, device: torch.device) -> None:
+def check(config: Config, device: torch.device, makes_model: MakesModel = None) -> None:
     """Refuse settings that cannot fit, before the first step. Without psutil, CPUs are not looked at.
 
     Raises:
@@ -56,13 +59,13 @@ def check(config: Config, device: torch.device) -> None:
     room = available(device)
     if room is None:
         return
-    held = _held(config)
+    held = _held(config, makes_model)
     if held > room:
         raise ValueError(
             f"Weights, optimiser, queue and memory need about {_gigabytes(held)}, and {_gigabytes(room)} are free "
             f"on {device}: lower dim, queue or mix_memory."
         )
-    need, mine = estimate(config, device), config.batch_size // distributed.size()
+    need, mine = estimate(config, device, makes_model), config.batch_size // distributed.size()
     if need.of(mine) > room:
         most = max(room - need.held, 0) // need.clip * distributed.size()
         smaller = (
@@ -94,7 +97,9 @@ def available(device: torch.device) -> int | None:
     return (free if left is None else min(free, left)) // distributed.size_here()
 
 
-def has_room_for_sound(config: Config, device: torch.device, sound: int) -> bool:
+def has_room_for_sound(
+    config: Config, device: torch.device, sound: int, makes_model: MakesModel = None
+) -> bool:
     """Whether so many bytes of sound can stay on a device: at most a quarter of what is free, and beside a step.
 
     To be asked before the networks are there.
@@ -102,7 +107,7 @@ def has_room_for_sound(config: Config, device: torch.device, sound: int) -> bool
     room = available(device)
     if room is None or sound >= _SOUND * room:
         return False
-    return sound + estimate(config, device).of(config.batch_size // distributed.size()) <= room
+    return sound + estimate(config, device, makes_model).of(config.batch_size // distributed.size()) <= room
 
 
 def _left_by_groups(root: Path = Path("/")) -> int | None:
@@ -139,7 +144,7 @@ def _left_by_group(folder: Path, limit: str, used: str, kept: str) -> int | None
     return max(most - max(taken, 0), 0)
 
 
-def estimate(config: Config, device: torch.device) -> Need:
+def estimate(config: Config, device: torch.device, makes_model: MakesModel = None) -> Need:
     """What training will need, from forward passes of two and of four clips of silence.
 
     Nearly all of a step's memory is what the forward pass keeps for the backward pass, and that grows by the
@@ -147,11 +152,11 @@ def estimate(config: Config, device: torch.device) -> Need:
     and the inputs. On CPUs the peak was measured 1 % below to 9 % above this: see docs/scaling.md.
     """
     with seeded(0, device):  # which chance decides does not matter, only that no other's draws change
-        model = METHODS[config.method](config).to(device).train()
+        model = (makes_model or partial(new_method, config))().to(device).train()
         two, four = (_kept(model, config, device, clips) for clips in (2, 4))
     growth = [(after - before) // 2 for before, after in zip(two, four, strict=True)]
     fixed = sum(two) - 2 * sum(growth)
-    return Need(_held(config) + fixed, sum(growth) + 2 * max(growth) + _INPUTS)
+    return Need(_held(config, makes_model) + fixed, sum(growth) + 2 * max(growth) + _INPUTS)
 
 
 @contextmanager
@@ -175,10 +180,10 @@ def explained(config: Config, device: torch.device) -> Iterator[None]:
         ) from error
 
 
-def _held(config: Config) -> int:
+def _held(config: Config, makes_model: MakesModel = None) -> int:
     """Bytes of weights, gradients, optimiser state, buffers and k-mix's memory, without making any of them."""
     with torch.device("meta"):
-        model = METHODS[config.method](config)
+        model = (makes_model or partial(new_method, config))()
     of_matrix, of_vector = _STATES[config.optimizer]
     weights = 0
     for weight in model.parameters():
@@ -188,7 +193,7 @@ def _held(config: Config) -> int:
     return weights + sum(buffer.nbytes for buffer in model.buffers()) + memory
 
 
-def _kept(model: MoCo, config: Config, device: torch.device, clips: int) -> list[int]:
+def _kept(model: Method, config: Config, device: torch.device, clips: int) -> list[int]:
     """Bytes of every tensor that the loss of so many clips keeps for its gradient, in order."""
     own = {tensor.untyped_storage().data_ptr() for tensor in [*model.parameters(), *model.buffers()]}
     kept: dict[int, int] = {}

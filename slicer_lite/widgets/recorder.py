@@ -18,7 +18,7 @@ from slicer_lite.config import SAMPLE_RATE
 from slicer_lite.explore import clusters, figures
 from slicer_lite.explore.embed import embed
 from slicer_lite.method.logmel import LogMel
-from slicer_lite.method.slicer import Network
+from slicer_lite.method.slicer import SLICERNetwork
 from slicer_lite.share.weights import Pretrained
 from slicer_lite.widgets.common import Widget, front_end, pixels, wav
 
@@ -143,7 +143,7 @@ class Recorder(Widget):
 
     def _assign(self, embeddings: np.ndarray) -> np.ndarray | None:
         """`(N, M)` assignments of `(N, dim)` embeddings; None of a model without clusters."""
-        if not isinstance(self._pretrained.network, Network):
+        if not isinstance(self._pretrained.network, SLICERNetwork):
             return None
         return clusters.soft_assignments(self._pretrained, embeddings)
 

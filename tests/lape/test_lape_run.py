@@ -20,6 +20,7 @@ from slicer_lite.explore.embed import mel_statistics, set_statistics
 from slicer_lite.lape.checkpoints import load_audiontt
 from slicer_lite.lape.report import as_latex, as_markdown, gather, write_report
 from slicer_lite.lape.run import TRAINED, run_task
+from slicer_lite.method.registry import METHODS
 from slicer_lite.probe import features, intervals, layer, supervised
 from slicer_lite.probe import linear as probes
 from slicer_lite.probe.features import Features, data_hash, weights_hash, window_features
@@ -32,7 +33,7 @@ from slicer_lite.probe.linear import (
     window_probe,
     with_validation,
 )
-from slicer_lite.share.weights import METHODS, save_weights, untrained_encoder
+from slicer_lite.share.weights import save_weights, untrained_encoder
 
 CPU = torch.device("cpu")
 

@@ -8,8 +8,9 @@ import soundfile
 import torch
 
 import slicer_lite as sl
-from slicer_lite.method.slicer import Network
-from slicer_lite.share.weights import METHODS, Pretrained
+from slicer_lite.method.registry import METHODS
+from slicer_lite.method.slicer import SLICERNetwork
+from slicer_lite.share.weights import Pretrained
 from slicer_lite.widgets import Recorder
 
 TIME = np.arange(16_000) / 16_000
@@ -22,7 +23,7 @@ def tone(pitch, seconds=1.0):
 @pytest.fixture
 def pretrained(minute):
     torch.manual_seed(0)
-    return Pretrained(Network(minute).eval().requires_grad_(False), None, minute, 0)
+    return Pretrained(SLICERNetwork(minute).eval().requires_grad_(False), None, minute, 0)
 
 
 @pytest.fixture
