@@ -202,7 +202,8 @@ def probe_bars(results: Mapping[str, Any]) -> Figure:
     axes.set_xticks(range(len(tasks)), [_with_groups(task, results["tasks"][task]) for task in tasks])
     axes.set(ylabel="test accuracy (%)", ylim=(0, 100))
     axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(frameon=False, loc="outside upper center", ncols=len(names))
+    fit = sum(map(len, names)) < 100  # letters, in one line
+    figure.legend(frameon=False, loc="outside upper center", ncols=len(names) if fit else 3)
     return figure
 
 
