@@ -66,6 +66,10 @@ def infinity(folder):
     wav(folder / "bad.wav", np.array([0.0, np.inf] * 8000), subtype="FLOAT")
 
 
+def opposite_infinities(folder):
+    wav(folder / "bad.wav", np.full((8000, 2), (np.inf, -np.inf)), subtype="FLOAT")
+
+
 def text_called_wav(folder):
     (folder / "bad.wav").write_text("This is a letter, not a sound.\n" * 50)
 
@@ -163,6 +167,7 @@ UNREADABLE = {
     zero_bytes: "empty \\(0 bytes\\)",
     not_a_number: "not finite",
     infinity: "not finite",
+    opposite_infinities: "not finite",
     text_called_wav: "not readable as audio",
     git_lfs_pointer: "a Git LFS pointer, not the sound itself: run `git lfs pull` where it was cloned",
     web_page_called_wav: "a web page or other markup \\(HTML, XML\\), not a sound: download it anew",

@@ -96,6 +96,10 @@ class _UnreadableError(ValueError):
     """The file cannot be read by this reader: another may be tried."""
 
 
+class _EndsEarlyError(_UnreadableError):
+    """It was read, and the cut lies behind its end."""
+
+
 def decode(path: Path, cut: tuple[float, float] | None = None) -> np.ndarray:
     """A file's samples as 16 kHz mono float32, writable; see `decode_into`.
 
@@ -148,35 +152,29 @@ def pyav() -> Any:
 
 
 def _decode_into(file: BinaryIO, path: Path, cut: tuple[float, float] | None) -> tuple[float, list[str]]:
-    more = pyav() is not None
     try:
         source = _Source(path, _head(path), cut)
         patch, remarks = _mended_sizes(source)
     except OSError as error:
         raise ValueError(f"not readable ({error})") from None
-    # libmpg123, which libsndfile takes for MPEG, stops where a stream is joined to another or longer than its first
-    # frame suggests, and writes its complaints to stderr. PyAV does neither.
-    readers: list[Callable[[_Source, _Seen], _Blocks]] = [_by_pyav] * more
-    if not (source.mpeg and more):
-        readers.insert(0, partial(_by_soundfile, patch=patch))
     tried: list[tuple[_Levels, _Seen, Callable[[], _Blocks]]] = []
-    failure = None
-    for reader in readers:
+    failures: list[_UnreadableError] = []
+    for reader in _readers(source, patch):
         blocks: Callable[[], _Blocks] = partial(_stretch, reader, source, seen := _Seen())
         try:
             tried.append((_mix(file, blocks()), seen, blocks))
         except _UnreadableError as error:
-            failure = failure or error
+            failures.append(error)
             continue
         if seen.whole and tried[-1][0].count:
             break
     if not tried:
-        raise ValueError(f"{failure}" if more else f"{failure}; PyAV reads more kinds: {MEDIA}")
+        raise ValueError(str(min(failures, key=lambda error: not isinstance(error, _EndsEarlyError))))
     levels, seen, blocks = max(tried, key=lambda attempt: (attempt[0].length, attempt[1].whole))
     if not levels.count:
         raise ValueError("it holds no samples")
     if not seen.whole:
-        remarks.add(DAMAGED if more else PARTLY)
+        remarks.add(DAMAGED if pyav() else PARTLY)
     if seen is not tried[-1][1]:
         levels = _mix(file, blocks())
     channel = _loudest_if_cancelled(levels)
@@ -191,6 +189,18 @@ def _decode_into(file: BinaryIO, path: Path, cut: tuple[float, float] | None) ->
         # 256 steps of 16 bits, -42 dB: still quiet, and not lost.
         return levels.peak / (256 * _STEP), sorted(remarks)
     return max(1.0, levels.peak), sorted(remarks)
+
+
+def _readers(source: _Source, patch: dict[int, bytes]) -> Iterator[Callable[[_Source, _Seen], _Blocks]]:
+    """Which to try, one after the other until all is read; PyAV is imported only where it is needed."""
+    # libmpg123, which libsndfile takes for MPEG, stops where a stream is joined to another or longer than its first
+    # frame suggests, and writes its complaints to stderr. PyAV does neither.
+    if source.mpeg and pyav():
+        yield _by_pyav
+        return
+    yield partial(_by_soundfile, patch=patch)
+    if pyav():
+        yield _by_pyav
 
 
 def _head(path: Path) -> bytes:
@@ -296,7 +306,7 @@ def _stretch(reader: Callable[[_Source, _Seen], _Blocks], source: _Source, seen:
                 seen.whole = True
                 return
     if cut is not None and place is not None:
-        raise ValueError(f"it ends after {place / rate:.2f} s, before its cut {cut} does")
+        raise _EndsEarlyError(f"it ends after {place / rate:.2f} s, before its cut {cut} does")
 
 
 def _mix(
@@ -321,7 +331,8 @@ def _mix(
 
     with closing(blocks):
         for rate, block in blocks:
-            mono = block.mean(1) if channel is None else block[:, min(channel, block.shape[1] - 1)]
+            with np.errstate(all="ignore"):  # what is not finite is refused below
+                mono = block.mean(1) if channel is None else block[:, min(channel, block.shape[1] - 1)]
             if not np.isfinite(mono).all():
                 raise ValueError("it holds samples that are not finite (NaN or infinity)")
             levels.count += len(mono)
@@ -520,9 +531,10 @@ def _by_pyav(source: _Source, seen: _Seen) -> _Blocks:
 
 
 def _not_readable(source: _Source, reason: object) -> _UnreadableError:
-    if source.mpeg:
-        return _UnreadableError("no MPEG sound was found in it")
-    return _UnreadableError(f"not readable as audio ({str(reason).rstrip('.') or 'no reason is known'})")
+    said = "no MPEG sound was found in it"
+    if not source.mpeg:
+        said = f"not readable as audio ({str(reason).rstrip('.') or 'no reason is known'})"
+    return _UnreadableError(said if pyav() else f"{said}; PyAV reads more kinds: {MEDIA}")
 
 
 def _frames(av: Any, packets: Iterator[Any], seen: _Seen) -> Iterator[Any]:

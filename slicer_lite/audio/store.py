@@ -294,7 +294,7 @@ def load_clips(
         _build(table, folder, strict, progress)
     clips, kept = _open(folder)
     lost = np.setdiff1d(np.arange(len(table)), kept)
-    more_is_read = pyav() is not None and any(remark == PARTLY for _, remark in clips.remarks)
+    more_is_read = any(remark == PARTLY for _, remark in clips.remarks) and pyav() is not None
     if more_is_read or any(_can_be_decoded(table.paths[n], table.cuts.get(n)) for n in lost):
         # Mended since, in a way that does not show in size and date: permissions, the network, a newer library.
         _build(table, folder, strict, progress)

@@ -134,6 +134,12 @@ def test_streams_joined_in_one_file_are_read_to_the_last(tmp_path, kind, capfd):
     assert capfd.readouterr().err == ""
 
 
+def test_a_cut_in_the_second_of_two_joined_streams_is_found(tmp_path):
+    soundfile.write(tmp_path / "a.ogg", noise(rate=48_000), 48_000, format="OGG")
+    doubled(tmp_path / "a.ogg")
+    np.testing.assert_array_equal(decode(tmp_path / "a.ogg", (2.5, 1.0)).shape, (16_000,))
+
+
 @pytest.mark.parametrize("kind", ["mp3", "ogg", "flac"])
 @pytest.mark.usefixtures("without_pyav")
 def test_without_pyav_that_there_is_more_is_said(tmp_path, kind):
