@@ -163,6 +163,22 @@ def test_what_follows_garbage_is_read_and_said_without_chatter(tmp_path, kind, c
     assert capfd.readouterr().err == ""
 
 
+def test_blocks_of_an_mp3_fit_together_without_pyav_too(tmp_path, monkeypatch):
+    path = tmp_path / "a.mp3"
+    with av.open(str(path), "w", format="mp3") as file:
+        stream = file.add_stream("libmp3lame", rate=16_000, layout="mono")
+        stream.bit_rate = 16_000
+        frame = av.AudioFrame.from_ndarray(noise(20.0, level=0.2)[None].astype(np.float32), "fltp", "mono")
+        frame.sample_rate = 16_000
+        for part in av.AudioResampler(stream.format, "mono", 16_000, 576).resample(frame):
+            file.mux(stream.encode(part))
+        file.mux(stream.encode(None))
+    whole, _ = soundfile.read(path, dtype="float32")  # at once
+    monkeypatch.setitem(sys.modules, "av", None)
+    monkeypatch.setattr(module, "_READ_AT_ONCE", 2**15)
+    np.testing.assert_allclose(decode(path), whole / max(1, np.abs(whole).max()), atol=1e-5)
+
+
 def test_mp3_whose_first_frame_misleads_is_read_whole(tmp_path, capfd):
     samples = np.concatenate([noise(3.0, 44_100, 0.3), np.zeros(10 * 44_100)])
     parts = []
