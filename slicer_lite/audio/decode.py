@@ -37,7 +37,7 @@ PARTLY = f"read in part only; {MEDIA} may read the rest"
 
 _SIZE_UNKNOWN = 0x7FFF_0000  # bytes: programs that write into a pipe declare this much or more
 _LINGERS = 1024  # bytes behind the sound that are tags, not sound
-# File types by their first bytes, but for MPEG's, which has none (see `_is_mpeg`).
+# File types by their first bytes, but for MPEG's, which has none (see `_Source.mpeg`).
 _MAGIC = (b"RIF", b"RF64", b"BW64", b"FORM", b"fLaC", b"OggS", b".snd", b"dns.", b"caff", b"riff", b"NIST")
 _ARCHIVES = {
     b"PK\3\4": "zip",
@@ -48,7 +48,6 @@ _ARCHIVES = {
     b"Rar!": "rar",
     b"(\xb5/\xfd": "zstandard",
 }
-
 
 _Blocks = Generator[tuple[int, np.ndarray], None, None]  # samples a second, and `(S, C)` float32
 
@@ -158,12 +157,14 @@ def _decode_into(file: BinaryIO, path: Path, cut: tuple[float, float] | None) ->
     except OSError as error:
         raise ValueError(f"not readable ({error})") from None
     tried: list[tuple[_Levels, _Seen, Callable[[], _Blocks]]] = []
-    failures: list[_UnreadableError] = []
+    failures: list[ValueError] = []
     for reader in _readers(source, patch):
         blocks: Callable[[], _Blocks] = partial(_stretch, reader, source, seen := _Seen())
         try:
             tried.append((_mix(file, blocks()), seen, blocks))
-        except _UnreadableError as error:
+        except ValueError as error:
+            if not tried and not isinstance(error, _UnreadableError):
+                raise
             failures.append(error)
             continue
         if seen.whole and tried[-1][0].count:
@@ -175,7 +176,7 @@ def _decode_into(file: BinaryIO, path: Path, cut: tuple[float, float] | None) ->
         raise ValueError("it holds no samples")
     if not seen.whole:
         remarks.add(DAMAGED if pyav() else PARTLY)
-    if seen is not tried[-1][1]:
+    if failures or seen is not tried[-1][1]:  # another attempt is in the file
         levels = _mix(file, blocks())
     channel = _loudest_if_cancelled(levels)
     if channel is not None:

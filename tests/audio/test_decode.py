@@ -179,6 +179,23 @@ def test_blocks_of_an_mp3_fit_together_without_pyav_too(tmp_path, monkeypatch):
     np.testing.assert_allclose(decode(path), whole / max(1, np.abs(whole).max()), atol=1e-5)
 
 
+@pytest.mark.parametrize("error", [module._UnreadableError, ValueError])
+def test_what_one_reader_has_read_stays_when_another_fails(tmp_path, monkeypatch, error):
+    soundfile.write(tmp_path / "a.flac", noise(4.0), 16_000)
+    garbage(tmp_path / "a.flac")
+    first = decode(tmp_path / "a.flac")
+
+    def fails(*_):
+        yield 16_000, np.zeros((100, 1), np.float32)
+        raise error("no luck")
+
+    monkeypatch.setattr(module, "_by_pyav", fails)
+    samples, remarks = read(tmp_path / "a.flac")
+    assert len(samples) > 20_000
+    np.testing.assert_array_equal(samples, first[: len(samples)])
+    assert remarks == [DAMAGED]
+
+
 def test_mp3_whose_first_frame_misleads_is_read_whole(tmp_path, capfd):
     samples = np.concatenate([noise(3.0, 44_100, 0.3), np.zeros(10 * 44_100)])
     parts = []
