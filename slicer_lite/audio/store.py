@@ -28,8 +28,8 @@ from tqdm.auto import tqdm
 from slicer_lite.audio.decode import PARTLY, decode_into, pyav
 from slicer_lite.audio.table import Table, cache_folder, read_table
 from slicer_lite.base.files import naming, write_durably, write_json
+from slicer_lite.base.free_memory import available
 from slicer_lite.config import SAMPLE_RATE, WINDOW
-from slicer_lite.training import footprint
 
 _FORMAT = 3  # part of the key: raise it when the files' meaning changes
 _AHEAD = 4  # files for each thread that may be decoded before they are written: bounds the memory
@@ -562,7 +562,7 @@ def _forget(job: Future[_Sound | str]) -> None:
 def _threads() -> int:
     """One for each core, unless the memory is too small for what each may take."""
     cores = os.cpu_count() or 1
-    room = footprint.available(torch.device("cpu"))
+    room = available(torch.device("cpu"))
     # Of what is free, half: others need some, too.
     return cores if room is None else max(1, min(cores, room // 2 // (_BESIDE + (_AHEAD + 1) * _IN_MEMORY)))
 

@@ -498,7 +498,7 @@ def test_a_long_file_takes_no_more_memory_than_a_short_one(tmp_path, monkeypatch
 def test_fewer_threads_where_memory_is_short(monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: 64)
     for free, threads in ((None, 64), (2**40, 64), (2**30, 3), (0, 1)):
-        monkeypatch.setattr("slicer_lite.training.footprint.available", lambda device, free=free: free)
+        monkeypatch.setattr("slicer_lite.audio.store.available", lambda device, free=free: free)
         assert sl.store._threads() == threads
 
 
