@@ -680,7 +680,6 @@ SETTINGS = {
     "unknown mixing": ({"mixing": "cutmix"}, "one of kmix, mixup, none"),
     "text": ({"dim": "big"}, "dim = 'big'"),
     "seed": ({"seed": 2**63}, f"seed = {2**63}: it must be a whole number from 0 to below"),
-    "no loss": ({"instance_weight": 0.0, "cluster_weight": 0.0}, "nothing would be learnt"),
     "canvas": ({"crop_max": 0.8}, "crop_max = 0.8: it must be at least 1"),
     "unknown name": ({"learning_speed": 1}, "no setting 'learning_speed'"),
 }
@@ -867,7 +866,7 @@ WEIGHTS = {
     "beyond all numbers": (claims(settings(dim=10**40), ONE), "does not fit together"),
     "another size": (claims(settings(dim=32)), r"encoder.fc.0.weight is \(16, 32\), not \(32, 32\)"),
     "another method": (claims(settings(method="moco")), r"it holds cluster_head.0.bias"),
-    "unknown method": (claims(settings(method="slicer-3")), "method = 'slicer-3': it must be one of"),
+    "unknown method": (claims(settings(method="slicer-3")), "There is no method 'slicer-3'. The methods are: slicer, moco"),
     "a tensor less": (without("instance_head.bias"), "it lacks instance_head.bias"),
     "a tensor more": (with_one_more("extra", torch.zeros(2)), "it holds extra"),
     "centroids of another size": (

@@ -499,7 +499,7 @@ def test_fewer_threads_where_memory_is_short(monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: 64)
     for free, threads in ((None, 64), (2**40, 64), (2**30, 3), (0, 1)):
         monkeypatch.setattr("slicer_lite.audio.store.available", lambda device, free=free: free)
-        assert sl.store._threads() == threads
+        assert sl.audio.store._threads() == threads
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("resampling failed")])

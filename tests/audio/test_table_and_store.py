@@ -444,7 +444,7 @@ def test_a_file_that_was_only_touched_is_not_decoded_again(tmp_path, monkeypatch
     (path := tmp_path / "data" / "a.wav").parent.mkdir()
     replaced_under_the_same_date(path, 300)
     sl.load_clips(path.parent, progress=False)
-    monkeypatch.setattr("slicer_lite.audio.store.decode", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr("slicer_lite.audio.store.decode_into", lambda *_: pytest.fail("decoded again"))
     path.chmod(0o600)
     os.link(path, tmp_path / "backup")
     replaced_under_the_same_date(path, 300)  # restored from somewhere

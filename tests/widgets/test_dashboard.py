@@ -130,6 +130,6 @@ def test_a_saved_notebook_has_its_curves(tmp_path, clips, minute):
         "instance loss": ["instance"],
         "cluster loss": ["cluster"],
         "clusters": ["in use", "entropy", "confidence"],
-        "embeddings": ["RankMe"],
+        "embedding rank": ["RankMe"],
     }
     assert "Finished" in figure.get_suptitle()
