@@ -117,7 +117,7 @@ def tones(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def minute() -> sl.Config:
     """Settings so small that a step takes milliseconds; all of them, so that no preset changes what tests test."""
     return sl.Config(

@@ -866,7 +866,10 @@ WEIGHTS = {
     "beyond all numbers": (claims(settings(dim=10**40), ONE), "does not fit together"),
     "another size": (claims(settings(dim=32)), r"encoder.fc.0.weight is \(16, 32\), not \(32, 32\)"),
     "another method": (claims(settings(method="moco")), r"it holds cluster_head.0.bias"),
-    "unknown method": (claims(settings(method="slicer-3")), "There is no method 'slicer-3'. The methods are: slicer, moco"),
+    "unknown method": (
+        claims(settings(method="slicer-3")),
+        "There is no method 'slicer-3'. The methods are: slicer, moco",
+    ),
     "a tensor less": (without("instance_head.bias"), "it lacks instance_head.bias"),
     "a tensor more": (with_one_more("extra", torch.zeros(2)), "it holds extra"),
     "centroids of another size": (

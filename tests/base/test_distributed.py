@@ -233,7 +233,7 @@ def test_machines_that_do_not_share_the_run_folder_are_told_before_the_first_ste
 def small_steps(**changes):
     return sl.preset(
         "tiny", channels=4, dim=16, clusters=4, queue=64, mix_memory=32, batch_size=8, steps=2,
-        precision="fp32", **changes,
+        precision="fp32", optimizer="adamw", learning_rate=1e-3, dropout=0.3, **changes,
     )  # fmt: skip
 
 

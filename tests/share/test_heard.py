@@ -75,16 +75,15 @@ def test_a_note_takes_few_kilobytes():
 
 
 @pytest.fixture(scope="module")
-def run(tones, tmp_path_factory):
+def run(tones, minute, tmp_path_factory):
     """A run on a table that calls two of the test clips train, and has no names of tasks."""
     folder = tmp_path_factory.mktemp("leak")
     rows = pd.read_csv(tones / "manifest.csv")
     rows.loc[rows.index[-2:], "split"] = "train"
     rows["path"] = [str(tones / name) for name in rows["path"]]
     rows[["path", "split"]].to_csv(folder / "list.csv", index=False)
-    config = sl.preset("tiny", channels=4, dim=16, clusters=4, queue=64, mix_memory=32, batch_size=8)
     clips = sl.load_clips(folder / "list.csv", allow_outside=True, progress=False)
-    sl.pretrain(config, clips, folder / "run", steps=2, progress=False)
+    sl.pretrain(minute, clips, folder / "run", steps=2, progress=False)
     return folder / "run"
 
 
