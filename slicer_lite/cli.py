@@ -25,7 +25,8 @@ from slicer_lite.lape.report import as_text, evaluate
 from slicer_lite.share.weights import LAPE_SUFFIXES, load, save_weights
 from slicer_lite.sounds import make_sounds
 from slicer_lite.training import health
-from slicer_lite.training.loop import SETTLED, pretrain
+from slicer_lite.training.health import SETTLED
+from slicer_lite.training.pretrain import pretrain
 from slicer_lite.training.run_folder import read_metrics
 
 

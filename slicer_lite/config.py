@@ -51,7 +51,9 @@ class Config:
     two_windows: bool = False  # view 2 is of another window of the clip [ours]; of the same one [R]
 
     # Loss
-    method: Literal["slicer", "delores_m", "moco"] = "slicer"  # [P]; DeLoRes-M [R]; instance loss [M]
+    method: str = (
+        "slicer"  # slicer [P], moco [M] (its instance loss), delores_m [R], byol_a [B], or one's own
+    )
     temperature: float = 0.07  # of the instance loss; released: 0.07 [M][R]
     queue: int = 65_536  # negatives of the instance loss; released: 65,536 [M][R]
     mask_own_keys: bool = True  # whether a clip's own earlier keys are left out of the negatives [ours]
@@ -92,10 +94,6 @@ class Config:
             raise ValueError(
                 f"crop_max = {self.crop_max}: it must be at least 1 and at least crop_min ({self.crop_min})."
             )
-        parts = {"slicer": ["cluster_weight"], "delores_m": ["decorrelation_weight"], "moco": []}
-        weights = ["instance_weight", *parts[self.method]]
-        if not any(getattr(self, weight) for weight in weights):
-            raise ValueError(f"{' = '.join(weights)} = 0: nothing would be learnt.")
 
     def replace(self, **changes: Any) -> Config:
         """A copy with some fields changed; unknown names raise a ValueError that lists the known ones."""
@@ -145,7 +143,11 @@ _ALLOWED: dict[str, tuple[type, Any, str]] = {
     "crop_min": (float, lambda v: 0 < v <= 1, "a number above 0 and at most 1"),
     "crop_max": _above_zero(),
     "two_windows": (bool, lambda v: True, "True or False"),
-    "method": _one_of("slicer", "delores_m", "moco"),
+    "method": (
+        str,
+        lambda v: v.strip() == v != "",
+        "a name: slicer, moco, delores_m, byol_a, or your method's",
+    ),
     "temperature": _above_zero(),
     "queue": _at_least(int, 1),
     "mask_own_keys": (bool, lambda v: True, "True or False"),

@@ -15,7 +15,7 @@ import torch
 import slicer_lite as sl
 from slicer_lite.base import distributed
 from slicer_lite.cli import main
-from slicer_lite.training import loop
+from slicer_lite.training import pretrain
 from slicer_lite.training.checkpoint import with_prefix
 from slicer_lite.training.loop import Training
 
@@ -210,7 +210,7 @@ def test_a_batch_that_processes_cannot_share_is_refused(tones, tmp_path, minute,
     with pytest.raises(
         ValueError, match="batch_size = 8 cannot be shared by 3 processes: use a multiple of 3"
     ):
-        loop._check(minute, sl.load_clips(tones, progress=False))
+        pretrain._check(minute, sl.load_clips(tones, progress=False))
 
 
 def folder_of_its_own(data, folder):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import slicer_lite as sl
-from slicer_lite.training.loop import SETTLED
+from slicer_lite.training.health import SETTLED
 from slicer_lite.training.run_folder import read_metrics
 from slicer_lite.widgets import Dashboard
 
