@@ -39,6 +39,37 @@ def test_links_inside_the_project_lead_somewhere(path):
     assert not missing
 
 
+def test_the_lab_books_verdicts_quote_the_result_files():
+    def results(name):
+        return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+
+    def gain(found):
+        return "{difference:.1f}{{}} ({low:.1f} to {high:.1f})".format(
+            **{k: 100 * v for k, v in found.items()}
+        )
+
+    def reached(name):
+        seeds = pd.DataFrame([seed["average"] for seed in results(name)["seeds"]])
+        return [f"{100 * seeds[features].mean():.1f}" for features in ("slicer", "untrained encoder")]
+
+    light, apart = results("first_light"), results("unheard")
+    tiny, small, wide = map(reached, ("learning", "learning_small", "wide"))
+    rows = [line for line in markdown(ROOT / "docs" / "experiments.md").splitlines() if line.startswith("| ")]
+    answers = {row.split(" | ")[0].strip("| "): row.split(" | ")[1] for row in rows if "](#" in row}
+    assert answers["Is anything learnt in 200 steps?"] == (
+        f"Yes: {gain(light['gain_over_untrained']).format(' points on test')}, "
+        f"{gain(light['gain_inside_the_train_split']).format(' inside')}."
+    )
+    assert answers["Is it so of sounds that were not heard?"] == (
+        f"Yes, with AdamW: {gain(apart['unheard_over_untrained']).format(' points')}; "
+        f"of heard sounds {gain(apart['heard_over_untrained']).format('')}."
+    )
+    assert answers["How far does preset tiny get?"].startswith(f"{tiny[0]} on test; untrained {tiny[1]}.")
+    assert answers["How far does preset small get?"].startswith(
+        f"{small[0]} on test; untrained {small[1]}. With d = 2,048 {wide[0]}; untrained {wide[1]}."
+    )
+
+
 def anchor(heading):
     """Where a heading is found, as GitHub and the site have it."""
     return re.sub(r"\s", "-", re.sub(r"[^\w\s-]", "", heading.strip().lower()))
