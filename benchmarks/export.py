@@ -19,7 +19,7 @@ import slicer_lite as sl
 from slicer_lite.base.files import write_json
 from slicer_lite.config import PRESETS
 from slicer_lite.lape import evaluate
-from slicer_lite.lape.report import as_text
+from slicer_lite.probe.evaluate import as_text
 from slicer_lite.share.export import save_onnx, save_program
 
 RESULTS = Path(__file__).parent / "results" / "export.json"

@@ -20,7 +20,7 @@ import slicer_lite as sl
 from slicer_lite import lape
 from slicer_lite.base.files import write_json
 from slicer_lite.explore import figures
-from slicer_lite.lape.report import TRAINED, as_text
+from slicer_lite.probe.evaluate import TRAINED, as_text
 
 RESULTS = Path(__file__).parent / "results" / "learning.json"
 FIGURE = Path(__file__).parents[1] / "docs" / "learning.svg"

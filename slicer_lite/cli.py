@@ -21,7 +21,7 @@ from slicer_lite.config import PRESETS, Config
 from slicer_lite.explore.embed import embed
 from slicer_lite.lape.checkpoints import load_checkpoint, save_checkpoint
 from slicer_lite.lape.commands import Lape
-from slicer_lite.lape.report import as_text, evaluate
+from slicer_lite.probe.evaluate import as_text, evaluate
 from slicer_lite.share.weights import LAPE_SUFFIXES, load, save_weights
 from slicer_lite.sounds import make_sounds
 from slicer_lite.training import health

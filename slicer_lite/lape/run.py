@@ -21,6 +21,7 @@ from slicer_lite.base.files import parse_json
 from slicer_lite.lape.tasks import TASKS
 from slicer_lite.method.encoder import Encoder
 from slicer_lite.probe import intervals
+from slicer_lite.probe.evaluate import MAJORITY, MEL, PROTOCOL, UNTRAINED
 from slicer_lite.probe.features import data_hash, rows_hash, weights_hash, window_features
 from slicer_lite.probe.linear import Accuracy, check_seed, majority_of, quick_probe, window_probe
 from slicer_lite.probe.supervised import supervised
@@ -32,16 +33,15 @@ Baseline = Literal["majority", "mel", "untrained", "supervised"]
 TRAINED = "trained encoder"
 NAMES: dict[str, str] = {
     "supervised": "supervised",
-    "untrained": "untrained encoder",
-    "mel": "mel mean + deviation",
-    "majority": "majority class",
+    "untrained": UNTRAINED,
+    "mel": MEL,
+    "majority": MAJORITY,
 }
 PROTOCOLS: dict[str, str] = {
     "lape": "one linear layer on windows of 0.95 s, each trained with its clip's label; a clip's score is the mean "
     "of its windows' scores; strength of the regularisation chosen on the validation split, or by cross-validation "
     "inside the train split",
-    "quick": "logistic regression on clip embeddings, each the mean over its windows; strength of the regularisation "
-    "chosen on the validation split, or by cross-validation inside the train split",
+    "quick": PROTOCOL,
 }
 
 

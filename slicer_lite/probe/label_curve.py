@@ -10,7 +10,7 @@ import pandas as pd
 
 from slicer_lite.audio.store import Clips
 from slicer_lite.explore.embed import embed
-from slicer_lite.lape.report import probed_tasks
+from slicer_lite.probe.evaluate import probed_tasks
 from slicer_lite.probe.linear import check_features, quick_probe
 from slicer_lite.share.weights import load
 from slicer_lite.training.run_folder import TIMINGS, read_lines
