@@ -20,7 +20,6 @@ import numpy as np
 import pandas as pd
 
 from slicer_lite.base.files import absolute, hidden, in_other_form, near_miss
-from slicer_lite.sounds import VERSION, make_sounds
 
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf"})
 PATH_COLUMNS = ("path", "files", "wav", "wav_path")  # the first is ours, the others LAPE's [R]
@@ -97,6 +96,8 @@ def read_table(
                 "'sounds' means the embedded sound world. The folder of that name that is here is ./sounds.",
                 stacklevel=3,
             )
+        from slicer_lite.sounds import VERSION, make_sounds  # here, because SciPy takes a second
+
         world = make_sounds(cache_folder() / f"sounds-{VERSION}", progress=progress)
         return _read_csv(world / "manifest.csv", allow_outside=False)
     path = absolute(Path(source).expanduser())
