@@ -6,8 +6,6 @@ those inside functions. tests/test_house.py holds the house to its rules.
 
 import ast
 import re
-import textwrap
-from collections import Counter
 from html import escape
 from pathlib import Path
 
@@ -24,12 +22,7 @@ EXCEPTIONS = {
 def rooms(readme: str) -> dict[str, str]:
     """Name and line of each room, from the ground up, as README lists them."""
     listed = readme.partition("slicer_lite/\n")[2].partition("\n```")[0]
-    return {
-        match["name"]: " ".join(match["line"].split())
-        for match in re.finditer(
-            r"^  (?P<name>\w+)(?:/|\.py) +(?P<line>\S.*(?:\n    .*)*)", listed, re.MULTILINE
-        )
-    }
+    return dict(re.findall(r"^  (\w+)(?:/|\.py) +(\S.*)$", listed, re.MULTILINE))
 
 
 def imports(package: Path) -> dict[str, set[str]]:
@@ -82,12 +75,8 @@ def _name(path: Path, package: Path) -> str:
     return ".".join(path.relative_to(package).with_suffix("").parts).removesuffix("__init__").rstrip(".")
 
 
-ROW, TEXT, CELL, TOP = (
-    44,
-    560,
-    30,
-    46,
-)  # pixels: a row's height, the width of the texts, a column's, the heading's
+# Pixels: the height of a row, the width of the texts, that of a column, the height of the heading.
+ROW, TEXT, CELL, TOP = 38, 560, 30, 44
 STYLE = """
     .ground { fill: #ffffff } .room { fill: #f4f6f8; stroke: #c9d1d9 } .name { fill: #0b4f79; font-weight: bold }
     .line, .label { fill: #333333 } .stair { fill: #0072b2 } .dot { fill: #d55e00 }
@@ -105,9 +94,8 @@ def drawn(lines: dict[str, str], graph: dict[str, set[str]]) -> str:
     Columns stand in the same order, so that a room's own cell is a stair, and dots lie left of the stairs.
     """
     order = list(lines)
-    files = Counter(
-        (room(one), to) for one, others in graph.items() for to in {room(other) for other in others}
-    )
+    every = {(room(one), room(other)) for one, others in graph.items() for other in others}
+    edges = {(one, other) for one, other in every if one != other}
     width, bottom = 2 * 16 + TEXT + CELL * len(order), TOP + ROW * len(order)
     height = bottom + 76
 
@@ -128,26 +116,19 @@ def drawn(lines: dict[str, str], graph: dict[str, set[str]]) -> str:
     ]
     for name, line in lines.items():
         y = down(name)
-        used = [other for other in order if files[name, other] and other != name]
+        used = [other for other in order if (name, other) in edges]
         parts.append(
             f'<rect class="room" x="16" y="{y - ROW / 2 + 3:g}" width="{TEXT - 10}" height="{ROW - 6}" rx="6"/>'
             f'<text class="name" x="28" y="{y + 4.5:g}">{name}</text>'
+            f'<text class="line" x="106" y="{y + 4.5:g}" font-size="12">{escape(line)}</text>'
         )
-        said = textwrap.wrap(line, 72)
-        for number, text in enumerate(said):
-            parts.append(
-                f'<text class="line" x="106" y="{y + 4 + 15 * (number - (len(said) - 1) / 2):g}" font-size="12">'
-                f"{escape(text)}</text>"
-            )
-        x, users = across(name), [other for other in order if files[other, name]]
-        left, top = (
-            across([*used, name][0]),
-            down([name, *users][-1]),
-        )  # the farthest that it uses, and that use it
+        x, users = across(name), [other for other in order if (other, name) in edges]
+        # From the farthest that it uses to the farthest that uses it.
+        left, top = across([*used, name][0]), down([name, *users][-1])
         parts.append(f'<path class="rail" d="M{left:g},{y:g} H{x:g} V{top:g}"/>')
         parts.append(f'<path class="rail" d="M{x:g},{y:g} V{bottom + 6}" stroke-dasharray="1 4"/>')
         parts.append(
-            f'<text class="label" font-size="12" text-anchor="end" transform="translate({across(name) + 4:g},'
+            f'<text class="label" font-size="12" text-anchor="end" transform="translate({x + 4:g},'
             f'{bottom + 12}) rotate(-60)">{name}</text>'
         )
     parts += [
@@ -155,10 +136,9 @@ def drawn(lines: dict[str, str], graph: dict[str, set[str]]) -> str:
         for name in order
     ]
     parts += [
-        f'<circle class="dot" cx="{across(other):g}" cy="{down(name):g}" r="{3 + min(count, 8) / 2:g}">'
-        f"<title>{name} imports {other}: {count} file{'s' * (count > 1)}</title></circle>"
-        for (name, other), count in sorted(files.items())
-        if name != other
+        f'<circle class="dot" cx="{across(other):g}" cy="{down(name):g}" r="5">'
+        f"<title>{name} imports from {other}</title></circle>"
+        for name, other in sorted(edges)
     ]
     return "\n".join([*parts, "</svg>\n"])
 
