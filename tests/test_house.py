@@ -2,6 +2,7 @@
 
 import graphlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,20 @@ def test_readme_has_a_line_for_each_room(rooms):
     there = {path.stem for path in PACKAGE.iterdir() if not path.name.startswith(("_", "."))}
     assert set(rooms) == there
     assert all(0 < len(line) <= 75 for line in rooms.values())  # it must fit into the picture
+
+
+def test_what_readme_names_is_there():
+    section = (
+        (ROOT / "README.md").read_text(encoding="utf-8").partition("## The house")[2].partition("\n## ")[0]
+    )
+    table = [line for line in section.splitlines() if line.startswith("| ")]
+    named = {name: row for row in table for name in re.findall(r"`([\w/]+(?:/|\.py))`", row)}
+    assert {"method/losses.py", "training/loop.py", "training/checkpoint.py"} <= set(named)
+    assert not [
+        name for name in named if not (PACKAGE / name).exists() and not (PACKAGE / "method" / name).exists()
+    ]
+    for file, name in {"method/losses.py": "info_nce", "training/checkpoint.py": "load_checkpoint"}.items():
+        assert f"def {name}(" in (PACKAGE / file).read_text(encoding="utf-8")
 
 
 def test_no_import_goes_up(house, rooms):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import sklearn
 import torch
 
@@ -84,7 +85,7 @@ def evaluate(
         check_features(x, clips, name)
     results = {}
     for task in tasks:
-        rows = _rows(clips, task)
+        rows = rows_of(clips, task)
         results[task] = {name: quick_probe(x, rows, seed) for name, x in probed.items()}
         results[task][MAJORITY] = majority_of(rows)
     found = {
@@ -118,7 +119,7 @@ def probed_tasks(clips: Clips) -> list[str]:
     """
     tasks, left_out = [], []
     for task in clips.tasks:
-        rows = _rows(clips, task)
+        rows = rows_of(clips, task)
         if {"train", "test"} <= set(rows["split"]):
             try:
                 check_rows(rows)
@@ -127,7 +128,7 @@ def probed_tasks(clips: Clips) -> list[str]:
                 left_out.append((task, error))
     if not tasks:
         found = "".join(
-            f" {task}: {', '.join(split or 'no split' for split in sorted(set(_rows(clips, task)['split'])))}."
+            f" {task}: {', '.join(split or 'no split' for split in sorted(set(rows_of(clips, task)['split'])))}."
             for task in clips.tasks[:5]
         )
         raise ValueError(
@@ -229,5 +230,12 @@ def basis(results: Mapping[str, Any]) -> str:
     return "Intervals (95 %). " + " ".join(f"{said}: {', '.join(tasks)}." for said, tasks in lines.items())
 
 
-def _rows(clips: Clips, task: str) -> Any:
+def rows_of(clips: Clips, task: str) -> pd.DataFrame:
+    """The rows of a task: a label, a split and a group of each of its clips.
+
+    Raises:
+        ValueError: there is no task of that name.
+    """
+    if task not in clips.tasks:
+        raise ValueError(f"There is no task {task!r}: the tasks are {', '.join(clips.tasks) or 'none'}.")
     return clips.rows[clips.rows["task"] == task]
