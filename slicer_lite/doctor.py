@@ -140,9 +140,7 @@ def _audio() -> Finding:
 
 def _disk() -> Finding:
     folder = cache_folder()
-    there = folder
-    while not there.exists() and there != there.parent:
-        there = there.parent
+    there = next((place for place in (folder, *folder.parents) if place.exists()), folder)
     if not there.is_dir():
         return Finding(
             "disk",

@@ -21,6 +21,7 @@ from slicer_lite.base.files import parse_json
 from slicer_lite.lape.tasks import TASKS
 from slicer_lite.method.encoder import Encoder
 from slicer_lite.probe import intervals
+from slicer_lite.probe.evaluate import MAJORITY, MEL, PROTOCOL, UNTRAINED, rows_of
 from slicer_lite.probe.features import data_hash, rows_hash, weights_hash, window_features
 from slicer_lite.probe.linear import Accuracy, check_seed, majority_of, quick_probe, window_probe
 from slicer_lite.probe.supervised import supervised
@@ -32,16 +33,15 @@ Baseline = Literal["majority", "mel", "untrained", "supervised"]
 TRAINED = "trained encoder"
 NAMES: dict[str, str] = {
     "supervised": "supervised",
-    "untrained": "untrained encoder",
-    "mel": "mel mean + deviation",
-    "majority": "majority class",
+    "untrained": UNTRAINED,
+    "mel": MEL,
+    "majority": MAJORITY,
 }
 PROTOCOLS: dict[str, str] = {
     "lape": "one linear layer on windows of 0.95 s, each trained with its clip's label; a clip's score is the mean "
     "of its windows' scores; strength of the regularisation chosen on the validation split, or by cross-validation "
     "inside the train split",
-    "quick": "logistic regression on clip embeddings, each the mean over its windows; strength of the regularisation "
-    "chosen on the validation split, or by cross-validation inside the train split",
+    "quick": PROTOCOL,
 }
 
 
@@ -84,7 +84,7 @@ def run_task(
     check_seeds(seeds)
     begun, where = time.monotonic(), str(choose_device(device))
     clips = of_task(clips, task)
-    rows = clips.rows[clips.rows["task"] == task]
+    rows = rows_of(clips, task)
     rounds = _rounds(task, rows)
     lacking = [s for s in ("train", "test") if any((part["split"] == s).sum() == 0 for _, part in rounds)]
     if lacking:
@@ -165,10 +165,7 @@ def heard_of_task(heard: Heard, clips: Clips, task: str) -> dict[str, dict[str, 
     left = np.ones(len(clips), bool)
     found = {}
     for split in ("test", "validation", "train"):
-        of = [
-            rows["clip"][rows["split"] == split]
-            for _, rows in _rounds(task, clips.rows[clips.rows["task"] == task])
-        ]
+        of = [rows["clip"][rows["split"] == split] for _, rows in _rounds(task, rows_of(clips, task))]
         here = np.isin(np.arange(len(clips)), np.concatenate(of).astype(int)) & left
         left &= ~here
         if here.any():
@@ -231,7 +228,7 @@ def is_result_of(
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"{path} holds no results of `lape run`: move it elsewhere.") from None
     clips = of_task(clips, task)
-    data = data_hash(clips), rows_hash(clips.rows[clips.rows["task"] == task])
+    data = data_hash(clips), rows_hash(rows_of(clips, task))
     here = weights_hash(encoder), data, _described(protocol), list(seeds)
     return found == here and names == [TRAINED, *(NAMES[baseline] for baseline in baselines)]
 
@@ -242,9 +239,7 @@ def of_task(clips: Clips, task: str) -> Clips:
     Raises:
         ValueError: there is no task of that name.
     """
-    if task not in clips.tasks:
-        raise ValueError(f"There is no task {task!r}: the tasks are {', '.join(clips.tasks) or 'none'}.")
-    return clips.subset(np.unique(clips.rows["clip"][clips.rows["task"] == task].to_numpy(int)))
+    return clips.subset(np.unique(rows_of(clips, task)["clip"].to_numpy(int)))
 
 
 def _rounds(task: str, rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
