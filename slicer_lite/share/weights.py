@@ -21,9 +21,10 @@ from slicer_lite.base.files import parse_json, write_durably
 from slicer_lite.base.randomness import seeded
 from slicer_lite.config import N_MELS, Config
 from slicer_lite.method.delores import DeLoResM
-from slicer_lite.method.encoder import Encoder
+from slicer_lite.method.encoder import Encoder, FrameEncoder
 from slicer_lite.method.moco import MoCo, Network
 from slicer_lite.method.slicer import SLICER
+from slicer_lite.method.wrapped import fresh
 from slicer_lite.share.heard import Heard
 
 METHODS: dict[str, type[MoCo]] = {"slicer": SLICER, "delores_m": DeLoResM, "moco": MoCo}  # of config.method
@@ -261,10 +262,14 @@ def load_encoder(source: str | Path) -> Encoder:
     return load(source).encoder
 
 
-def untrained_encoder(like: Encoder, seed: int = 0) -> Encoder:
-    """An encoder of the same size and input statistics with random weights: a baseline to measure against."""
+def untrained_encoder(like: FrameEncoder, seed: int = 0) -> FrameEncoder:
+    """An encoder of the same kind and input statistics with random weights: a baseline to measure against.
+
+    Raises:
+        ValueError: see `slicer_lite.method.wrapped.fresh`.
+    """
     with seeded(seed):
-        encoder = Encoder(channels=like.channels, dim=like.dim)
+        encoder = fresh(like)
     encoder.mean.copy_(like.mean)
     encoder.deviation.copy_(like.deviation)
     return encoder.eval().requires_grad_(False)
