@@ -13,10 +13,7 @@ ROOT = Path(__file__).parents[1]
 PICTURE = ROOT / "docs" / "house.svg"
 
 # Imports that go up, all inside functions or for a while: who, whom, and why.
-EXCEPTIONS = {
-    # `figures.curves` is about to move to training.
-    ("explore.figures", "training.run_folder"),
-}
+EXCEPTIONS: set[tuple[str, str]] = set()
 
 
 def rooms(readme: str) -> dict[str, str]:

@@ -213,7 +213,8 @@ def _read_folder(folder: Path) -> dict[str, dict[str, Any]]:
 def _size(result: Mapping[str, Any]) -> str:
     """An encoder's size in words."""
     weights = result["about"].get("weights", {})
-    return f"{weights.get('channels', '?')} channels, d = {weights.get('dim', '?')}"
+    kind = weights.get("encoder", f"{weights.get('channels', '?')} channels")
+    return f"{kind}, d = {weights.get('dim', '?')}"
 
 
 def _protocol(found: Mapping[str, Mapping[str, Any]]) -> str:

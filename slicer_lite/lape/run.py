@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +20,8 @@ from slicer_lite.audio.store import Clips
 from slicer_lite.base.device import choose_device
 from slicer_lite.base.files import parse_json
 from slicer_lite.lape.tasks import TASKS
-from slicer_lite.method.encoder import Encoder
+from slicer_lite.method.encoder import Encoder, FrameEncoder
+from slicer_lite.method.wrapped import fresh, kind_of
 from slicer_lite.probe import intervals
 from slicer_lite.probe.evaluate import MAJORITY, MEL, PROTOCOL, UNTRAINED, rows_of
 from slicer_lite.probe.features import data_hash, rows_hash, weights_hash, window_features
@@ -46,7 +48,7 @@ PROTOCOLS: dict[str, str] = {
 
 
 def run_task(
-    encoder: Encoder,
+    encoder: FrameEncoder,
     clips: Clips,
     task: str,
     protocol: Protocol = "lape",
@@ -92,7 +94,7 @@ def run_task(
     data = data_hash(clips)
     tested = pd.concat([part[part["split"] == "test"] for _, part in rounds])
 
-    def probed(of: Encoder | None, seed: int) -> list[Accuracy]:
+    def probed(of: FrameEncoder | None, seed: int) -> list[Accuracy]:
         features = window_features(of, clips, data, where, progress)
         if protocol == "lape":
             return [window_probe(features, part, seed=seed, device=where) for _, part in rounds]
@@ -100,9 +102,9 @@ def run_task(
         return [quick_probe(embeddings, part, seed=seed) for _, part in rounds]
 
     def trained_with_labels(seed: int) -> list[Accuracy]:
-        channels, dim = encoder.channels, encoder.dim
+        kind = partial(fresh, encoder)
         return [
-            supervised(clips, part, channels, dim, seed=seed, device=where, progress=progress)[task]
+            supervised(clips, part, seed=seed, device=where, progress=progress, encoder=kind)[task]
             for _, part in rounds
         ]
 
@@ -128,7 +130,7 @@ def run_task(
         "results": results,
         "about": {
             "protocol": _described(protocol),
-            "weights": {"sha256": weights_hash(encoder), "channels": encoder.channels, "dim": encoder.dim}
+            "weights": {"sha256": weights_hash(encoder), **_kind(encoder), "dim": encoder.dim}
             | {"mean": encoder.mean.item(), "deviation": encoder.deviation.item()},
             "data": {
                 "sha256": data,
@@ -207,7 +209,7 @@ def check_seeds(seeds: Sequence[int]) -> None:
 
 def is_result_of(
     path: Path,
-    encoder: Encoder,
+    encoder: FrameEncoder,
     clips: Clips,
     task: str,
     protocol: Protocol,
@@ -244,6 +246,13 @@ def of_task(clips: Clips, task: str) -> Clips:
 
 def _rounds(task: str, rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     return list(TASKS[task].rounds(rows)) if task in TASKS else [("", rows)]
+
+
+def _kind(encoder: FrameEncoder) -> dict[str, Any]:
+    """AudioNTT's width, or the name of another encoder's class."""
+    if isinstance(encoder, Encoder):
+        return {"channels": encoder.channels}
+    return {"encoder": kind_of(encoder)}
 
 
 def _described(protocol: Protocol) -> str:
