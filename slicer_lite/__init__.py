@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from slicer_lite.method.kmix import KMix
     from slicer_lite.method.logmel import LogMel
     from slicer_lite.method.slicer import SLICER
-    from slicer_lite.method.wrapped import as_encoder
     from slicer_lite.share import hear
     from slicer_lite.share.weights import Pretrained, load, load_encoder
+    from slicer_lite.share.wrapped import as_encoder
     from slicer_lite.sounds import make_sounds
     from slicer_lite.training.pretrain import pretrain
 
@@ -43,7 +43,7 @@ _MODULE_OF = {
     "LogMel": "method.logmel",
     "Pretrained": "share.weights",
     "RandomResizeCrop": "method.crop",
-    "as_encoder": "method.wrapped",
+    "as_encoder": "share.wrapped",
     "embed": "explore.embed",
     "load": "share.weights",
     "load_clips": "audio.store",

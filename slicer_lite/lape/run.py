@@ -21,7 +21,6 @@ from slicer_lite.base.device import choose_device
 from slicer_lite.base.files import parse_json
 from slicer_lite.lape.tasks import TASKS
 from slicer_lite.method.encoder import Encoder, FrameEncoder
-from slicer_lite.method.wrapped import fresh, kind_of
 from slicer_lite.probe import intervals
 from slicer_lite.probe.evaluate import MAJORITY, MEL, PROTOCOL, UNTRAINED, rows_of
 from slicer_lite.probe.features import data_hash, rows_hash, weights_hash, window_features
@@ -29,6 +28,7 @@ from slicer_lite.probe.linear import Accuracy, check_seed, majority_of, quick_pr
 from slicer_lite.probe.supervised import supervised
 from slicer_lite.share.heard import Heard
 from slicer_lite.share.weights import untrained_encoder
+from slicer_lite.share.wrapped import fresh, kind_of
 
 Protocol = Literal["lape", "quick"]
 Baseline = Literal["majority", "mel", "untrained", "supervised"]

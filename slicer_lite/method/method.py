@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from slicer_lite.config import Config
 from slicer_lite.method.encoder import Encoder
-from slicer_lite.method.wrapped import as_encoder
 
 BatchNorm = nn.modules.batchnorm._BatchNorm  # over whatever axes; alone, or joined across processes
 
@@ -37,13 +36,13 @@ class Network(nn.Module):
 
     Args:
         config: sizes of the encoder and of the heads.
-        encoder: makes another encoder than AudioNTT: a class or function without arguments.
+        encoder: makes another `FrameEncoder` than AudioNTT; `slicer_lite.as_encoder` makes one of any network.
     """
 
     def __init__(self, config: Config, encoder: Callable[[], Any] | None = None):
         super().__init__()
         audiontt = partial(Encoder, channels=config.channels, dim=config.dim, dropout=config.dropout)
-        self.encoder: Any = audiontt() if encoder is None else as_encoder(encoder)
+        self.encoder: Any = (encoder or audiontt)()
 
 
 class Method(nn.Module):
@@ -89,7 +88,11 @@ class Method(nn.Module):
     def step(
         self, view1: Tensor, view2: Tensor, clips: Tensor | None = None
     ) -> tuple[dict[str, Tensor], tuple[Any, Any, Any, Any]]:
-        """`loss`, and what student and teacher said of both views: s1, s2, t1, t2; None where one was not asked."""
+        """`loss`, and what student and teacher said of both views: s1, s2, t1, t2.
+
+        With one direction (`config.symmetric` is False) the student hears view 1 alone and the teacher view 2: s2 and
+        t1 are None.
+        """
 
     def watched(self, s1: Any, s2: Any, t1: Any, t2: Any) -> dict[str, Tensor]:
         """What health is measured of, from the answers that `step` gives: `(B, …)` each.

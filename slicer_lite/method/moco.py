@@ -71,11 +71,7 @@ class MoCo(Method):
     def step(
         self, view1: Tensor, view2: Tensor, clips: Tensor | None = None
     ) -> tuple[dict[str, Tensor], tuple[Any, Any, Any, Any]]:
-        """`loss`, and what student and teacher said of both views: s1, s2, t1, t2.
-
-        With one direction (`config.symmetric` is False) the student hears view 1 alone and the teacher view 2: s2 and
-        t1 are None.
-        """
+        """As of `Method`."""
         assert self.teacher is not None
         both = self.config.symmetric
         unknown = torch.full((len(view1),), UNKNOWN_CLIP, device=view1.device)

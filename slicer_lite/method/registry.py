@@ -14,7 +14,7 @@ from slicer_lite.method.slicer import SLICER
 
 METHODS: dict[str, type[Method]] = {method.name: method for method in (SLICER, MoCo, DeLoResM, BYOLA)}
 MakesMethod = Callable[..., Method]  # a class or function of (config, encoder)
-MakesEncoder = Callable[[], Any]  # a class or function without arguments
+MakesEncoder = Callable[[], Any]  # a class or function without arguments, of a `FrameEncoder`
 
 
 def new_method(

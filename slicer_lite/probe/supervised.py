@@ -21,8 +21,8 @@ from slicer_lite.explore.embed import mean_over_windows, set_statistics
 from slicer_lite.method.encoder import Encoder
 from slicer_lite.method.logmel import LogMel
 from slicer_lite.method.views import random_starts
-from slicer_lite.method.wrapped import as_encoder
 from slicer_lite.probe.linear import Accuracy, scored, with_validation
+from slicer_lite.share.wrapped import as_encoder
 
 # All [ours], tried on the embedded sound world.
 _BATCH, _RATE, _DECAY, _RISING = (

@@ -21,7 +21,7 @@ from slicer_lite.base.files import write_durably
 from slicer_lite.config import SAMPLE_RATE, WINDOW
 from slicer_lite.explore.embed import Embedder
 from slicer_lite.method.encoder import Encoder, FrameEncoder
-from slicer_lite.method.wrapped import kind_of
+from slicer_lite.share.wrapped import kind_of
 
 OPSET = 20  # of ONNX: the first whose DFT operator takes its axis as an input, as PyTorch writes it
 _INPUT, _OUTPUT = "waveform", "embedding"

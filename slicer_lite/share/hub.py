@@ -26,9 +26,9 @@ from slicer_lite.config import Config
 from slicer_lite.explore.embed import Embedder
 from slicer_lite.method.encoder import Encoder
 from slicer_lite.method.method import Network
-from slicer_lite.method.wrapped import kind_of
 from slicer_lite.share.heard import Heard
 from slicer_lite.share.weights import WEIGHTS, Pretrained, load, save_weights
+from slicer_lite.share.wrapped import kind_of
 
 try:
     from huggingface_hub import ModelCard, ModelHubMixin, hf_hub_download

@@ -23,8 +23,8 @@ from slicer_lite.config import N_MELS, Config
 from slicer_lite.method.encoder import Encoder, FrameEncoder
 from slicer_lite.method.method import Network
 from slicer_lite.method.registry import MakesEncoder, MakesMethod, name_of, new_network
-from slicer_lite.method.wrapped import fresh, kind_of
 from slicer_lite.share.heard import Heard
+from slicer_lite.share.wrapped import fresh, kind_of, makes_encoder
 
 SUFFIX = ".safetensors"
 LAPE_SUFFIXES = (".ckpt", ".pth", ".pt")  # files of the released toolkit and of BYOL-A
@@ -224,7 +224,7 @@ def _check_shapes(
         ValueError: names the first that are missing, of another shape or kind, or too many.
     """
     with torch.device("meta"):  # a network of shapes alone, which takes no memory, whatever its size
-        tensors = new_network(config, method, encoder).state_dict()
+        tensors = new_network(config, method, makes_encoder(encoder)).state_dict()
     names = list(file.keys())
     if "centroids" in names:
         tensors["centroids"] = torch.empty(config.mix_centroids, N_MELS, device="meta")
@@ -293,7 +293,7 @@ def untrained_encoder(like: FrameEncoder, seed: int = 0) -> FrameEncoder:
     """An encoder of the same kind and input statistics with random weights: a baseline to measure against.
 
     Raises:
-        ValueError: see `slicer_lite.method.wrapped.fresh`.
+        ValueError: see `slicer_lite.share.wrapped.fresh`.
     """
     with seeded(seed):
         encoder = fresh(like)
@@ -317,4 +317,4 @@ def _new_network(
 ) -> Network:
     """A network with weights drawn by `seed`; the caller's random numbers are not disturbed."""
     with seeded(seed):
-        return new_network(config, method, encoder)
+        return new_network(config, method, makes_encoder(encoder))

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from types import TracebackType
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -38,10 +39,22 @@ from slicer_lite.training.checkpoint import (
 from slicer_lite.training.cuda_graph import Replayed
 from slicer_lite.training.muon import Muon
 
-if TYPE_CHECKING:
-    from slicer_lite.training.watchers import Watcher
-
 HEALTH_EVERY = 20  # steps
+
+
+class Watcher:
+    """Entered before the first step, called after each, left at the end, with the error if there was one."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __call__(self, metrics: dict[str, float], timings: dict[str, float]) -> None:
+        """After a step: its metrics, and what depends on the clock."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """At the end."""
 
 
 def train(training: Training, watchers: Sequence[Watcher], stopped: Callable[[], bool]) -> None:

@@ -22,6 +22,7 @@ from slicer_lite.base.files import write_durably
 from slicer_lite.config import Config
 from slicer_lite.method.registry import MakesEncoder, MakesMethod, name_of, new_method, panels_of
 from slicer_lite.share.weights import WEIGHTS, Pretrained, load, load_finished
+from slicer_lite.share.wrapped import makes_encoder
 from slicer_lite.training import curves, footprint, run_folder, watchers
 from slicer_lite.training.loop import Training, train
 
@@ -92,7 +93,7 @@ def pretrain(
         run_folder.need_tensorboard()
     if compile and choose_device(device).type != "cuda":
         raise ValueError("compile (--compile) is for CUDA GPUs: leave it out on this device.")
-    makes_model = partial(new_method, config, method, encoder)
+    makes_model = partial(new_method, config, method, makes_encoder(encoder))
     with distributed.processes(choose_device(device)) as where, footprint.explained(config, where):
         with distributed.first_alone():
             shown = progress and distributed.rank() == 0

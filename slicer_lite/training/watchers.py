@@ -12,26 +12,11 @@ from tqdm.auto import tqdm
 
 from slicer_lite.base import distributed
 from slicer_lite.training import health
-from slicer_lite.training.loop import Training
+from slicer_lite.training.loop import Training, Watcher
 from slicer_lite.training.run_folder import Log
 
 SNAPSHOTS = 10  # weights kept along the way, at log-spaced steps
 _CHECKPOINT_SHARE = 0.02  # of the time may go into checkpoints
-
-
-class Watcher:
-    """Entered before the first step, called after each, left at the end, with the error if there was one."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __call__(self, metrics: dict[str, float], timings: dict[str, float]) -> None:
-        """After a step: its metrics, and what depends on the clock."""
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """At the end."""
 
 
 def usual(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -63,6 +64,11 @@ def as_encoder(source: nn.Module | Callable[[], nn.Module]) -> FrameEncoder:
     if encoder.factory is None:
         encoder.factory = factory
     return encoder
+
+
+def makes_encoder(source: Callable[[], Any] | None) -> Callable[[], FrameEncoder] | None:
+    """What makes a method's encoder, of the user's own class or function; None for AudioNTT."""
+    return None if source is None else partial(as_encoder, source)
 
 
 def kind_of(encoder: FrameEncoder) -> str:

@@ -7,7 +7,7 @@ import torch
 from networks import Bands
 
 import slicer_lite as sl
-from slicer_lite.method.wrapped import Wrapped, as_encoder, fresh
+from slicer_lite.share.wrapped import Wrapped, as_encoder, fresh
 
 
 def test_a_network_gets_what_encoders_have():
