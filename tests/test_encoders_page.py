@@ -17,13 +17,8 @@ BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 def run(numbers, tones, **names):
     """What the page's blocks leave behind, on a small data set and for two steps."""
     for number in numbers:
-        exec(
-            BLOCKS[number]
-            .replace('"sounds"', repr(str(tones)))
-            .replace("steps=200", "steps=2, progress=False")
-            .replace('preset("tiny")', 'preset("tiny", batch_size=16)'),
-            names,
-        )
+        block = BLOCKS[number].replace('"sounds"', repr(str(tones))).replace("steps=200", "steps=2")
+        exec(block.replace('preset("tiny")', 'preset("tiny", batch_size=16)'), names)
     return names
 
 

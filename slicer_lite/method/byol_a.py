@@ -57,7 +57,7 @@ class BYOLA(Method):
     def step(
         self, view1: Tensor, view2: Tensor, clips: Tensor | None = None
     ) -> tuple[dict[str, Tensor], tuple[Any, Any, Any, Any]]:
-        """As of `Method`; which clip a row is of plays no part."""
+        """As of `Method`; of which clip a row is plays no part."""
         assert self.teacher is not None
         both = self.config.symmetric
         s1, s2 = self.student(view1), self.student(view2) if both else None
