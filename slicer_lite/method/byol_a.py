@@ -16,7 +16,7 @@ from torch.nn.functional import cosine_similarity
 
 from slicer_lite.config import Config
 from slicer_lite.method.encoder import Encoder
-from slicer_lite.method.method import Method, Network, Panel, make_teacher
+from slicer_lite.method.method import Method, Network, Panel, make_teacher, pairs
 
 
 class BYOLAOutputs(NamedTuple):
@@ -58,16 +58,9 @@ class BYOLA(Method):
         self, view1: Tensor, view2: Tensor, clips: Tensor | None = None
     ) -> tuple[dict[str, Tensor], tuple[Any, Any, Any, Any]]:
         """As of `Method`; of which clip a row is plays no part."""
-        assert self.teacher is not None
-        both = self.config.symmetric
-        s1, s2 = self.student(view1), self.student(view2) if both else None
-        with torch.no_grad():
-            if self.training:
-                self.update_teacher()
-            t1, t2 = self.teacher(view1) if both else None, self.teacher(view2)
-        pairs = [(s1, t2), (s2, t1)] if both else [(s1, t2)]
-        prediction = torch.stack([self._prediction(s.key, t.key) for s, t in pairs]).sum()
-        return {"total": prediction, "prediction": prediction}, (s1, s2, t1, t2)
+        answers = self.both(view1, view2)
+        prediction = torch.stack([self._prediction(s.key, t.key) for s, t in pairs(*answers)]).sum()
+        return {"total": prediction, "prediction": prediction}, answers
 
     def _prediction(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Squared distance of what is foretold from what comes, both of unit length: 0 to 4 [B]."""

@@ -57,15 +57,15 @@ class DeLoResM(MoCo):
         rows = (N_MELS // 2, N_MELS // 4, N_MELS // 8)
         self.projectors = nn.ModuleList(_projector(config.channels * r, config.dim) for r in rows)
 
-    def _losses(self, pairs: list[tuple[Any, Any]], mask: Tensor) -> dict[str, Tensor]:
+    def _losses(self, directions: list[tuple[Any, Any]], mask: Tensor) -> dict[str, Tensor]:
         config = self.config
-        parts = super()._losses(pairs, mask)
+        parts = super()._losses(directions, mask)
         if not config.decorrelation_weight:
             return parts
         # The correlation is over the whole batch, so processes join theirs.
         decorrelations = [
             decorrelation(projector(distributed.gather_with_gradient(s)), projector(distributed.gather(t)))
-            for student, teacher in pairs
+            for student, teacher in directions
             for projector, s, t in zip(self.projectors, student.blocks, teacher.blocks, strict=True)
         ]
         parts["decorrelation"] = decorrelated = torch.stack(decorrelations).sum()

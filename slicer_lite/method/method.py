@@ -88,11 +88,21 @@ class Method(nn.Module):
     def step(
         self, view1: Tensor, view2: Tensor, clips: Tensor | None = None
     ) -> tuple[dict[str, Tensor], tuple[Any, Any, Any, Any]]:
-        """`loss`, and what student and teacher said of both views: s1, s2, t1, t2.
+        """`loss`, and what student and teacher said of both views, as `both` gives it."""
+
+    def both(self, view1: Tensor, view2: Tensor) -> tuple[Any, Any, Any, Any]:
+        """What student and teacher say of both views: s1, s2, t1, t2. Before it speaks, the teacher moves.
 
         With one direction (`config.symmetric` is False) the student hears view 1 alone and the teacher view 2: s2 and
         t1 are None.
         """
+        assert self.teacher is not None
+        symmetric = self.config.symmetric
+        s1, s2 = self.student(view1), self.student(view2) if symmetric else None
+        with torch.no_grad():
+            if self.training:
+                self.update_teacher()
+            return s1, s2, self.teacher(view1) if symmetric else None, self.teacher(view2)
 
     def watched(self, s1: Any, s2: Any, t1: Any, t2: Any) -> dict[str, Tensor]:
         """What health is measured of, from the answers that `step` gives: `(B, …)` each.
@@ -111,6 +121,11 @@ class Method(nn.Module):
         teacher = [*self.teacher.parameters(), *running_statistics(self.teacher)]
         student = [*self.student.parameters(), *running_statistics(self.student)]
         torch._foreach_lerp_(teacher, student, 1 - self.config.teacher_momentum)
+
+
+def pairs(s1: Any, s2: Any, t1: Any, t2: Any) -> list[tuple[Any, Any]]:
+    """The directions of a loss: what the student says of one view, with what the teacher says of the other."""
+    return [(s1, t2)] if t1 is None else [(s1, t2), (s2, t1)]
 
 
 def make_teacher(student: Network) -> Network:

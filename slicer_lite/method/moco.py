@@ -13,7 +13,7 @@ from slicer_lite.base import distributed
 from slicer_lite.config import Config
 from slicer_lite.method.encoder import Encoder
 from slicer_lite.method.losses import info_nce
-from slicer_lite.method.method import Method, Network, Panel, make_teacher
+from slicer_lite.method.method import Method, Network, Panel, make_teacher, pairs
 
 NO_CLIP = -1  # the clip id of an empty place in the queue
 UNKNOWN_CLIP = -2  # of a key whose clip was not named
@@ -72,31 +72,24 @@ class MoCo(Method):
         self, view1: Tensor, view2: Tensor, clips: Tensor | None = None
     ) -> tuple[dict[str, Tensor], tuple[Any, Any, Any, Any]]:
         """As of `Method`."""
-        assert self.teacher is not None
-        both = self.config.symmetric
         unknown = torch.full((len(view1),), UNKNOWN_CLIP, device=view1.device)
         clips = unknown if clips is None else named(clips)
-        s1, s2 = self.student(view1), self.student(view2) if both else None
-        with torch.no_grad():
-            if self.training:
-                self.update_teacher()
-            t1, t2 = self.teacher(view1) if both else None, self.teacher(view2)
-        pairs = [(s1, t2), (s2, t1)] if both else [(s1, t2)]
-        parts = self._losses(pairs, self._masked(clips))
+        answers = self.both(view1, view2)
+        parts = self._losses(pairs(*answers), self._masked(clips))
         if self.training:
             # All terms have used the queue as it was; only now do the new keys enter.
-            keys = [distributed.gather(t.key) for _, t in pairs]
+            keys = [distributed.gather(t.key) for _, t in pairs(*answers)]
             self._enqueue(torch.cat(keys), distributed.gather(clips).repeat(len(keys)))
-        return parts, (s1, s2, t1, t2)
+        return parts, answers
 
-    def _losses(self, pairs: list[tuple[Any, Any]], mask: Tensor) -> dict[str, Tensor]:
+    def _losses(self, directions: list[tuple[Any, Any]], mask: Tensor) -> dict[str, Tensor]:
         """The named parts and their total, of what student and teacher said: one or both directions.
 
         Without the instance loss, if its weight is 0, the total is 0.
         """
         if not self.config.instance_weight:
-            return {"total": pairs[0][0].key.new_zeros(())}
-        terms = [info_nce(s.key, t.key, self.queue, self.config.temperature, mask) for s, t in pairs]
+            return {"total": directions[0][0].key.new_zeros(())}
+        terms = [info_nce(s.key, t.key, self.queue, self.config.temperature, mask) for s, t in directions]
         instance = torch.stack(terms).sum()
         return {"total": self.config.instance_weight * instance, "instance": instance}
 

@@ -70,15 +70,15 @@ class SLICER(MoCo):
             watched["assignment"] = (t2 if t1 is None else t1).assignment
         return watched
 
-    def _losses(self, pairs: list[tuple[Any, Any]], mask: Tensor) -> dict[str, Tensor]:
+    def _losses(self, directions: list[tuple[Any, Any]], mask: Tensor) -> dict[str, Tensor]:
         config = self.config
-        parts = super()._losses(pairs, mask)
+        parts = super()._losses(directions, mask)
         if not config.cluster_weight:
             return parts
         # A column holds the whole batch, so processes join theirs.
         columns = [
             (distributed.gather_with_gradient(s.assignment), distributed.gather(t.assignment))
-            for s, t in pairs
+            for s, t in directions
         ]
         contrast = torch.stack([cluster_contrast(p, q, config.cluster_temperature) for p, q in columns]).sum()
         parts["cluster"] = cluster = contrast
