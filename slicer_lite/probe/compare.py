@@ -18,21 +18,19 @@ from scipy import stats
 
 from slicer_lite.audio.store import Clips
 from slicer_lite.config import Config
-from slicer_lite.probe.linear import STRENGTHS, check_features, cross_validate
+from slicer_lite.probe.linear import CS, check_features, cross_validate
 
 Result = Mapping[str, Any]
 BASELINES = ("untrained", "mel")  # names of results that no setting of the training can change
 
 
-def fold_accuracies(
-    features: np.ndarray, clips: Clips, strengths: Sequence[float] = STRENGTHS
-) -> dict[str, list[float]]:
+def fold_accuracies(features: np.ndarray, clips: Clips, cs: Sequence[float] = CS) -> dict[str, list[float]]:
     """For each task of `clips` the accuracy of five folds: the `folds` of a result.
 
     Args:
         features: `(N, D)` of the clips.
         clips: of a train split: every labelled clip is used.
-        strengths: see `linear_probe`.
+        cs: see `linear_probe`.
 
     Raises:
         ValueError: the features are not of these clips.
@@ -42,7 +40,7 @@ def fold_accuracies(
     for task in clips.tasks:
         rows = clips.rows[clips.rows["task"] == task]
         folds = cross_validate(
-            features[rows["clip"]], rows["label"].to_list(), rows["group"].to_list(), strengths=strengths
+            features[rows["clip"]], rows["label"].to_list(), rows["group"].to_list(), cs=cs
         )
         found[task] = [fold.accuracy for fold in folds]
     return found

@@ -62,7 +62,7 @@ def label_curve(
 ) -> pd.DataFrame:
     """Probes that are given few labels: some random training clips of each class, and all of them.
 
-    A validation split, where there is one, chooses the classifier's strength each time, as in `quick_probe`.
+    A validation split, where there is one, chooses the classifier's C each time, as in `quick_probe`.
 
     Args:
         features: `(N, D)` arrays of the clips, by name: see `features`.

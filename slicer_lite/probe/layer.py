@@ -73,20 +73,20 @@ class LinearLayer:
     def __init__(self, classes: int, dim: int):
         self.weight, self.bias = np.zeros((classes, dim)), np.zeros(classes)
 
-    def fit(self, windows: Windows, y: np.ndarray, strength: float) -> LinearLayer:
-        """Minimise the mean cross-entropy plus `|weight|^2 / (2 strength W)`, from the present weights on.
+    def fit(self, windows: Windows, y: np.ndarray, c: float) -> LinearLayer:
+        """Minimise the mean cross-entropy plus `|weight|^2 / (2 C W)`, from the present weights on.
 
         (Of two classes: plus twice that.)
 
         Args:
             windows: W windows.
             y: `(W,)` class numbers below K.
-            strength: inverse regularisation, scikit-learn's C.
+            c: inverse regularisation, scikit-learn's C.
         """
         count, shape = len(windows), self.weight.shape
         if len(self.bias) == 2:
             # Scikit-learn then regularises one row, the difference of our two, whose squares add up to half of its.
-            strength /= 2
+            c /= 2
         target = torch.from_numpy(y).to(windows.device)
 
         def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
@@ -98,8 +98,8 @@ class LinearLayer:
                 loss -= log_p.gather(1, true[:, None]).sum().item()
                 residual = log_p.exp().scatter_add_(1, true[:, None], torch.full_like(log_p[:, :1], -1.0))
                 slope += torch.cat([(residual.T @ piece).flatten(), residual.sum(0)]).cpu().numpy()
-            slope[: weight.size] += weight.ravel() / strength
-            return (loss + (weight**2).sum() / (2 * strength)) / count, slope / count
+            slope[: weight.size] += weight.ravel() / c
+            return (loss + (weight**2).sum() / (2 * c)) / count, slope / count
 
         start = np.concatenate([self.weight.ravel(), self.bias])
         settings = {"maxiter": _ITERATIONS, "maxls": 50, "gtol": 1e-4}

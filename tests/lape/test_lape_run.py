@@ -25,7 +25,7 @@ from slicer_lite.probe import linear as probes
 from slicer_lite.probe.features import Features, data_hash, weights_hash, window_features
 from slicer_lite.probe.layer import LinearLayer, Windows
 from slicer_lite.probe.linear import (
-    STRENGTHS,
+    CS,
     _classifier,
     majority_of,
     quick_probe,
@@ -70,16 +70,16 @@ def windowed(splits, seed=0, spread=3.0, windows=5):
 # One linear layer
 
 
-@pytest.mark.parametrize("strength", [1e-4, 1e-2, 1.0, 100.0])
+@pytest.mark.parametrize("c", [1e-4, 1e-2, 1.0, 100.0])
 @pytest.mark.parametrize("classes", [2, 4])
-def test_the_layer_is_scikit_learns_logistic_regression(strength, classes):
+def test_the_layer_is_scikit_learns_logistic_regression(c, classes):
     x, y = blobs(400, classes)
     test_x, test_y = blobs(1000, classes, seed=1)
     windows = Windows(x, np.arange(400), CPU)
-    layer = LinearLayer(classes, 20).fit(windows, y, strength)
+    layer = LinearLayer(classes, 20).fit(windows, y, c)
     scores = layer.scores(Windows(test_x, np.arange(1000), CPU, windows))
     mean, deviation = x.mean(0), x.std(0)
-    theirs = LogisticRegression(C=strength, max_iter=1000).fit((x - mean) / deviation, y)
+    theirs = LogisticRegression(C=c, max_iter=1000).fit((x - mean) / deviation, y)
     assert np.mean(scores.argmax(1) == test_y) == pytest.approx(
         theirs.score((test_x - mean) / deviation, test_y), abs=0.005
     )
@@ -113,7 +113,7 @@ def test_a_feature_that_never_changes_is_harmless():
 
 def test_window_probe_is_the_mean_of_window_scores():
     found, rows = windowed({"train": 120, "validation": 40, "test": 300})
-    ours = window_probe(found, rows, strengths=(0.01,))
+    ours = window_probe(found, rows, cs=(0.01,))
     split = rows["split"].to_numpy()[found.owner]
     y = rows["label"].to_numpy()[found.owner]
     x = found.windows[split == "train"]
@@ -124,7 +124,7 @@ def test_window_probe_is_the_mean_of_window_scores():
     right = plain.classes_[clips.to_numpy().argmax(1)] == rows["label"][clips.index]
     assert ours.accuracy == pytest.approx(right.mean(), abs=0.005)
     assert ours.clips == 300
-    assert ours.strength == 0.01
+    assert ours.C == 0.01
 
 
 @pytest.mark.parametrize("splits", [{"train": 80, "test": 60}, {"train": 80, "validation": 40, "test": 60}])
@@ -133,25 +133,25 @@ def test_the_test_split_plays_no_part_in_the_choice(splits):
     other, test = rows.copy(), rows["split"] == "test"
     other.loc[test, "label"] = np.roll(rows["label"][test], 1)
     one, two = (window_probe(found, r) for r in (rows, other))
-    assert one.strength == two.strength
+    assert one.C == two.C
     assert two.accuracy < one.accuracy
-    assert quick_probe(found.of_clips(), rows).strength == quick_probe(found.of_clips(), other).strength
+    assert quick_probe(found.of_clips(), rows).C == quick_probe(found.of_clips(), other).C
 
 
-@pytest.mark.parametrize("strength", STRENGTHS)
-def test_the_validation_split_chooses_the_window_probes_strength(strength):
-    # Validation labels that a layer of this strength would give, and no stronger one would.
+@pytest.mark.parametrize("c", CS)
+def test_the_validation_split_chooses_the_window_probes_c(c):
+    # Validation labels that a layer of this C would give, and no stronger one would.
     found, rows = windowed({"train": 40, "validation": 400, "test": 8}, spread=20, windows=1)
     train, held = (np.flatnonzero(rows["split"] == split) for split in ("train", "validation"))
     names, y = np.unique(rows["label"].iloc[train].to_numpy(str), return_inverse=True)
     windows = Windows(found.windows, train, CPU)
     layer = LinearLayer(4, found.windows.shape[1])
-    for weaker in STRENGTHS:  # warm, as the probe goes
-        if weaker <= strength:
+    for weaker in CS:  # warm, as the probe goes
+        if weaker <= c:
             layer.fit(windows, y, weaker)
     scores = layer.scores(Windows(found.windows, held, CPU, windows))
     rows.loc[held, "label"] = names[scores.argmax(1)]
-    assert window_probe(found, rows).strength == strength
+    assert c == window_probe(found, rows).C
 
 
 @pytest.mark.parametrize("dim", [1, 3, 20])
@@ -213,9 +213,9 @@ def test_without_a_validation_split_whole_groups_are_held_out(monkeypatch):
     found, rows = windowed({"train": 80, "test": 8})
     rows["group"] = [f"g{n // 4}" for n in range(len(rows))]
     seen = []
-    real = probes._window_strength
+    real = probes._window_c
     monkeypatch.setattr(
-        probes, "_window_strength", lambda f, splits, *a: seen.extend(splits) or real(f, splits, *a)
+        probes, "_window_c", lambda f, splits, *a: seen.extend(splits) or real(f, splits, *a)
     )
     window_probe(found, rows)
     assert len(seen) == 4
@@ -225,14 +225,14 @@ def test_without_a_validation_split_whole_groups_are_held_out(monkeypatch):
         assert set(fit["split"]) == {"train"} == set(held["split"])
 
 
-@pytest.mark.parametrize("strength", STRENGTHS)
-def test_the_validation_split_chooses_the_quick_probes_strength(strength):
-    # Validation labels that a classifier of this strength would give, and no stronger one would.
+@pytest.mark.parametrize("c", CS)
+def test_the_validation_split_chooses_the_quick_probes_c(c):
+    # Validation labels that a classifier of this C would give, and no stronger one would.
     found, rows = windowed({"train": 40, "validation": 400, "test": 8}, spread=20)
     x, held = found.of_clips(), rows["split"] == "validation"
-    fitted = _classifier(strength).fit(x[rows["split"] == "train"], rows["label"][rows["split"] == "train"])
+    fitted = _classifier(c).fit(x[rows["split"] == "train"], rows["label"][rows["split"] == "train"])
     rows.loc[held, "label"] = fitted.predict(x[held])
-    assert quick_probe(x, rows).strength == strength
+    assert c == quick_probe(x, rows).C
 
 
 def test_what_is_held_out_keeps_groups_together():
