@@ -114,10 +114,10 @@ def _give_statistics(encoder: Encoder, mean: float, deviation: float) -> None:
     encoder.deviation.fill_(deviation)
 
 
-def save_checkpoint(pretrained: Pretrained, path: str | Path) -> None:
+def save_lape(pretrained: Pretrained, path: str | Path) -> None:
     """Write `to_lape(pretrained)` as LAPE reads it, a `torch.save` of `{"state_dict": …}`; replaces the file.
 
-    Beside it, under a key of its own, stand settings, step, statistics and centroids, so that `load_checkpoint`
+    Beside it, under a key of its own, stand settings, step, statistics and centroids, so that `load_lape`
     gives back everything.
     """
     encoder, centroids = pretrained.encoder, pretrained.centroids
@@ -135,10 +135,8 @@ def save_checkpoint(pretrained: Pretrained, path: str | Path) -> None:
     write_durably(Path(path).expanduser(), content.getvalue())
 
 
-def load_checkpoint(
-    path: str | Path, mean: float | None = None, deviation: float | None = None
-) -> Pretrained:
-    """Read a checkpoint under LAPE's names, written by LAPE or by `save_checkpoint`.
+def load_lape(path: str | Path, mean: float | None = None, deviation: float | None = None) -> Pretrained:
+    """Read a checkpoint under LAPE's names, written by LAPE or by `save_lape`.
 
     Nothing but tensors and plain values is ever unpickled.
 
@@ -174,7 +172,7 @@ def load_checkpoint(
 def load_audiontt(path: str | Path) -> Encoder:
     """The encoder alone of a checkpoint of LAPE (any of its methods) or BYOL-A, in evaluation mode.
 
-    Of a student and a teacher the student is taken. Such files hold no input statistics, unless `save_checkpoint`
+    Of a student and a teacher the student is taken. Such files hold no input statistics, unless `save_lape`
     wrote them: mean and deviation are then 0 and 1, and `slicer_lite.explore.embed.set_statistics` gives others.
     BYOL-A's own evaluation takes those of the task's train split. The log-mels are taken to be ours: both toolkits
     pre-train on librosa's.
@@ -196,7 +194,7 @@ def load_audiontt(path: str | Path) -> Encoder:
 
 
 def _read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors of a checkpoint's state dict, and what `save_checkpoint` has put beside it, if it has."""
+    """The tensors of a checkpoint's state dict, and what `save_lape` has put beside it, if it has."""
     path = Path(path).expanduser()
     if not path.is_file():
         wrong = "is a folder" if path.is_dir() else "does not exist"

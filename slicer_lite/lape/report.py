@@ -18,8 +18,7 @@ from slicer_lite.audio.store import Clips
 from slicer_lite.base.files import parse_json, write_durably, write_json
 from slicer_lite.explore import figures
 from slicer_lite.explore.embed import embed, mel_statistics
-from slicer_lite.lape.run import NAMES, PROTOCOLS
-from slicer_lite.lape.run import TRAINED as TRAINED_ENCODER
+from slicer_lite.lape.run import NAMES, PROTOCOLS, TRAINED_ENCODER
 from slicer_lite.lape.tasks import TASKS
 from slicer_lite.probe import intervals
 from slicer_lite.probe.linear import check_features, check_rows, check_seed, majority_of, quick_probe

@@ -29,7 +29,7 @@ from slicer_lite.share.weights import untrained_encoder
 
 Protocol = Literal["lape", "quick"]
 Baseline = Literal["majority", "mel", "untrained", "supervised"]
-TRAINED = "trained encoder"
+TRAINED_ENCODER = "trained encoder"
 NAMES: dict[str, str] = {
     "supervised": "supervised",
     "untrained": "untrained encoder",
@@ -107,7 +107,7 @@ def run_task(
         ]
 
     answers = {
-        TRAINED: lambda seed: probed(encoder, seed),
+        TRAINED_ENCODER: lambda seed: probed(encoder, seed),
         "untrained": lambda seed: probed(untrained_encoder(encoder, seed), seed),
         "mel": lambda seed: probed(None, seed),
         "majority": lambda seed: [majority_of(part) for _, part in rounds],
@@ -115,10 +115,10 @@ def run_task(
     }
     results, seconds = {}, {}
     given = all((part["split"] == "validation").any() for _, part in rounds)
-    for name in (TRAINED, *baselines):
+    for name in (TRAINED_ENCODER, *baselines):
         at = time.monotonic()
         # Where nothing is random, one seed says all.
-        once = name == "majority" or (given and name in (TRAINED, "mel"))
+        once = name == "majority" or (given and name in (TRAINED_ENCODER, "mel"))
         runs = {seed: answers[name](seed) for seed in (seeds[:1] if once else seeds)}
         results[NAMES.get(name, name)] = _together(runs, tested)
         seconds[NAMES.get(name, name)] = round(time.monotonic() - at, 2)
@@ -233,7 +233,7 @@ def is_result_of(
     clips = of_task(clips, task)
     data = data_hash(clips), rows_hash(clips.rows[clips.rows["task"] == task])
     here = weights_hash(encoder), data, _described(protocol), list(seeds)
-    return found == here and names == [TRAINED, *(NAMES[baseline] for baseline in baselines)]
+    return found == here and names == [TRAINED_ENCODER, *(NAMES[baseline] for baseline in baselines)]
 
 
 def of_task(clips: Clips, task: str) -> Clips:

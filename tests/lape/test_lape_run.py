@@ -19,7 +19,7 @@ from slicer_lite.cli import main
 from slicer_lite.explore.embed import mel_statistics, set_statistics
 from slicer_lite.lape.checkpoints import load_audiontt
 from slicer_lite.lape.report import as_latex, as_markdown, gather, write_report
-from slicer_lite.lape.run import TRAINED, run_task
+from slicer_lite.lape.run import TRAINED_ENCODER, run_task
 from slicer_lite.probe import features, intervals, layer, supervised
 from slicer_lite.probe import linear as probes
 from slicer_lite.probe.features import Features, data_hash, weights_hash, window_features
@@ -214,9 +214,7 @@ def test_without_a_validation_split_whole_groups_are_held_out(monkeypatch):
     rows["group"] = [f"g{n // 4}" for n in range(len(rows))]
     seen = []
     real = probes._window_c
-    monkeypatch.setattr(
-        probes, "_window_c", lambda f, splits, *a: seen.extend(splits) or real(f, splits, *a)
-    )
+    monkeypatch.setattr(probes, "_window_c", lambda f, splits, *a: seen.extend(splits) or real(f, splits, *a))
     window_probe(found, rows)
     assert len(seen) == 4
     assert sorted(clip for _, held in seen for clip in held["clip"]) == list(range(80))
@@ -428,7 +426,12 @@ def test_external_weights_are_read_without_running_code(tmp_path, encoder, clips
 @pytest.mark.parametrize("protocol", ["lape", "quick"])
 def test_a_task_beside_its_baselines(clips, encoder, protocol):
     found = run_task(encoder, clips, "pitch", protocol, seeds=(0, 1), device="cpu")
-    assert list(found["results"]) == [TRAINED, "untrained encoder", "mel mean + deviation", "majority class"]
+    assert list(found["results"]) == [
+        TRAINED_ENCODER,
+        "untrained encoder",
+        "mel mean + deviation",
+        "majority class",
+    ]
     assert found["results"]["majority class"]["accuracy"] == 0.5
     mel = found["results"]["mel mean + deviation"]
     assert mel["accuracy"] == np.mean([mel["runs"][seed][0]["accuracy"] for seed in "01"]) > 0.8
@@ -485,7 +488,7 @@ def test_lapes_own_data_sets_run_and_what_is_missing_is_left_out(tmp_path, minut
     main(["lape", "report", "--results", str(tmp_path / "results"), "--out", str(tmp_path / "report")])
     found = json.loads((tmp_path / "report" / "results.json").read_text())["about"]["results"]["results"]
     assert list(found) == ["nsynth", "us8k"]
-    runs = {task: found[task]["results"][TRAINED]["runs"] for task in found}
+    runs = {task: found[task]["results"][TRAINED_ENCODER]["runs"] for task in found}
     assert list(runs["nsynth"]) == ["0"]  # with a validation split nothing is random
     assert [len(folds) for folds in runs["us8k"].values()] == [10, 10]
     assert "| us8k | " in capsys.readouterr().out
@@ -526,7 +529,7 @@ def test_what_cannot_be_probed_is_said(clips, encoder):
 
 def result(task, accuracy, protocol="lape: as stated", data="d"):
     cell = {"accuracy": accuracy, "low": accuracy - 0.1, "high": accuracy + 0.1, "clips": 50, "runs": {}}
-    results = {TRAINED: cell, "majority class": {**cell, "accuracy": 0.25, "low": 0.2, "high": 0.3}}
+    results = {TRAINED_ENCODER: cell, "majority class": {**cell, "accuracy": 0.25, "low": 0.2, "high": 0.3}}
     return {"task": task, "results": results, "about": {"protocol": protocol, "data": {"sha256": data}}}
 
 
@@ -546,7 +549,7 @@ def test_tables_of_one_folder(tmp_path):
     folder = folder_of(tmp_path / "a", result("my_words", 0.5), result("us8k", 0.75))
     results = gather([folder])
     assert list(results["tasks"]) == ["us8k", "my_words"]  # LAPE's own first
-    assert results["average"] == {TRAINED: 0.625, "majority class": 0.25}
+    assert results["average"] == {TRAINED_ENCODER: 0.625, "majority class": 0.25}
     lines = as_markdown(results).splitlines()
     published = "BYOL-A, d = 512 | BYOL-A, d = 2048 | SLICER, as published"
     assert lines[0] == f"| task | trained encoder | majority class | {published} |"
@@ -606,8 +609,8 @@ def counted_in_groups(task, *counts, channels=32, **changes):
 
 def test_differences_of_encoders_are_of_the_same_clips(tmp_path):
     ours, theirs = [5, 1, 4, 2, 3, 5], [4, 0, 3, 1, 2, 4]
-    one = folder_of(tmp_path / "one", counted_in_groups("x", (TRAINED, ours)))
-    two = folder_of(tmp_path / "two", counted_in_groups("x", (TRAINED, theirs)))
+    one = folder_of(tmp_path / "one", counted_in_groups("x", (TRAINED_ENCODER, ours)))
+    two = folder_of(tmp_path / "two", counted_in_groups("x", (TRAINED_ENCODER, theirs)))
     results = gather([one, two])
     apart = results["differences"]["two"]
     assert apart["difference"] == pytest.approx(0.2)
@@ -623,7 +626,7 @@ def test_differences_of_encoders_are_of_the_same_clips(tmp_path):
 
 def test_what_has_no_interval_is_reported_so(tmp_path):
     given = counted_in_groups(
-        "x", (TRAINED, [5, 1, 4, 2, 3, 5]), ("majority class", [1] * 6), low=None, high=None
+        "x", (TRAINED_ENCODER, [5, 1, 4, 2, 3, 5]), ("majority class", [1] * 6), low=None, high=None
     )
     folder = folder_of(tmp_path / "a", given)
     write_report([folder], tmp_path / "report")
@@ -637,7 +640,7 @@ def test_what_has_no_interval_is_reported_so(tmp_path):
 def test_each_size_of_encoder_has_its_own_untrained_baseline(tmp_path):
     def folder(name, channels, untrained):
         counts = [[value] * 6 for value in (4, untrained, 1, 5)]
-        names = (TRAINED, "untrained encoder", "majority class", "supervised")
+        names = (TRAINED_ENCODER, "untrained encoder", "majority class", "supervised")
         pairs = zip(names, counts, strict=True)
         return folder_of(tmp_path / name, counted_in_groups("x", *pairs, channels=channels))
 
