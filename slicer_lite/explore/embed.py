@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from slicer_lite.audio.store import Clips, Source, load_clips, told_apart
-from slicer_lite.base.device import memory_kept
+from slicer_lite.base.device import keep_freed_blocks
 from slicer_lite.config import WINDOW, Config
 from slicer_lite.method.encoder import Encoder
 from slicer_lite.method.logmel import LogMel
@@ -173,7 +173,7 @@ def over_windows(
     owner, starts = windows_of(clips)
     logmel = LogMel().to(device)
     bar = tqdm(total=len(owner), desc="embedding", unit="window", disable=not progress, leave=False)
-    with bar, memory_kept(device):
+    with bar, keep_freed_blocks(device):
         for at, waveform in enumerate(_batches(clips, owner, starts, batch_size)):
             some = slice(at * batch_size, at * batch_size + len(waveform))
             yield owner[some], feature(logmel(waveform.to(device))).float().cpu().numpy()

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from slicer_lite.audio.store import Clips
-from slicer_lite.base.device import choose_device, computes_in_bf16, memory_kept
+from slicer_lite.base.device import choose_device, computes_in_bf16, keep_freed_blocks
 from slicer_lite.base.randomness import clip_order, generator, seeded
 from slicer_lite.explore.embed import mean_over_windows, set_statistics
 from slicer_lite.method.encoder import Encoder
@@ -104,7 +104,7 @@ def supervised(
             model.state_dict(),
             -np.inf,
         )  # without a choice: the weights as they will be at the end
-        with memory_kept(where, computes_in_bf16(where)):
+        with keep_freed_blocks(where, computes_in_bf16(where)):
             for _ in _training(model, fit, y, epochs, seed, where, progress):
                 if validate:
                     likelihood = _likelihood(model, clips, held, names, where)

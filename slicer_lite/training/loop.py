@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 
 from slicer_lite.audio.store import Clips, load_clips
 from slicer_lite.base import distributed
-from slicer_lite.base.device import autocast, choose_device, memory_kept, trains_in_bf16
+from slicer_lite.base.device import autocast, choose_device, keep_freed_blocks, trains_in_bf16
 from slicer_lite.base.files import write_durably
 from slicer_lite.base.randomness import clip_order, generator, seeded
 from slicer_lite.config import Config
@@ -124,7 +124,7 @@ def pretrain(
                     return finished
                 training = Training(config, chosen, run, where, compile)
             training.join()
-            with memory_kept(where, trains_in_bf16(config, where)):
+            with keep_freed_blocks(where, trains_in_bf16(config, where)):
                 training.run(lambda: asked.is_set() or interrupted.is_set(), on_step, progress, tensorboard)
             step = training.step
             if where.type == "cuda":
