@@ -268,11 +268,11 @@ def _each_once(named: Sequence[Path]) -> tuple[list[Path], list[str], list[int]]
     files: list[Path] = []
     places: list[str] = []
     numbers: list[int] = []
-    known: dict[str | tuple[int, int], int] = {}
+    number_of: dict[str | tuple[int, int], int] = {}
     folders: dict[str, str] = {}
     for file in named:
         place, identity = _place(file, folders)
-        numbers.append(known.setdefault(identity, len(files)))
+        numbers.append(number_of.setdefault(identity, len(files)))
         if numbers[-1] == len(files):
             files.append(file)
             places.append(place)
@@ -344,8 +344,8 @@ def _consistent(labels: pd.DataFrame, names: Sequence[str], path: Path | str, hi
 
 
 def _warn_of_groups_on_both_sides(labels: pd.DataFrame, path: Path | str) -> None:
-    known = labels[labels["group"] != ""]
-    for task, rows in known.groupby("task", sort=False):
+    grouped = labels[labels["group"] != ""]
+    for task, rows in grouped.groupby("task", sort=False):
         both = sorted(
             set(rows["group"][rows["split"] == "train"]) & set(rows["group"][rows["split"] == "test"])
         )
