@@ -88,7 +88,7 @@ def label_curve(
         )
     if any(count < 1 for count in labels):
         raise ValueError(f"labels = {tuple(labels)}: at least 1 of each class must be asked for.")
-    found = []
+    results = []
     for task in tasks or probed_tasks(clips):
         rows = clips.rows[clips.rows["task"] == task]
         training = rows["split"] == "train"
@@ -100,8 +100,8 @@ def label_curve(
                 each = len(chosen) / len(set(names))
                 for name, x in features.items():
                     result = quick_probe(x, pd.concat([chosen, others]))
-                    found.append((task, name, str(count or "all"), each, draw, result.accuracy))
-    return pd.DataFrame(found, columns=["task", "features", "count", "labels", "draw", "accuracy"])
+                    results.append((task, name, str(count or "all"), each, draw, result.accuracy))
+    return pd.DataFrame(results, columns=["task", "features", "count", "labels", "draw", "accuracy"])
 
 
 def few(labels: np.ndarray, count: int, seed: int = 0) -> np.ndarray:

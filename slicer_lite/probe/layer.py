@@ -103,8 +103,8 @@ class LinearLayer:
 
         start = np.concatenate([self.weight.ravel(), self.bias])
         settings = {"maxiter": _ITERATIONS, "maxls": 50, "gtol": 1e-4}
-        found = minimize(objective, start, jac=True, method="L-BFGS-B", options=settings).x
-        self.weight, self.bias = found[: self.weight.size].reshape(shape), found[self.weight.size :]
+        optimum = minimize(objective, start, jac=True, method="L-BFGS-B", options=settings).x
+        self.weight, self.bias = optimum[: self.weight.size].reshape(shape), optimum[self.weight.size :]
         return self
 
     def scores(self, windows: Windows) -> np.ndarray:

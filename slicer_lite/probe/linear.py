@@ -57,8 +57,8 @@ class Accuracy:
     def __str__(self) -> str:
         if self.low is None or self.high is None:
             return f"{100 * self.accuracy:.1f} % ({intervals.NONE})"
-        known = f"; {self.groups} groups" if self.groups not in (None, self.clips) else ""
-        return f"{100 * self.accuracy:.1f} % ({100 * self.low:.1f} to {100 * self.high:.1f}{known})"
+        of_groups = f"; {self.groups} groups" if self.groups not in (None, self.clips) else ""
+        return f"{100 * self.accuracy:.1f} % ({100 * self.low:.1f} to {100 * self.high:.1f}{of_groups})"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -174,21 +174,23 @@ def cross_validate(
             f"Got {len(x)} features, {len(labels)} labels and {'no' if groups is None else len(groups)} groups: "
             "they must agree."
         )
-    known = None if groups is None else np.asarray(groups, dtype=object)
-    found = []
-    for fit, check in split_folds(labels, known, folds, seed):
-        inside, outside = (None if known is None else known[part] for part in (fit, check))
+    group_of = None if groups is None else np.asarray(groups, dtype=object)
+    accuracies = []
+    for fit, check in split_folds(labels, group_of, folds, seed):
+        inside, outside = (None if group_of is None else group_of[part] for part in (fit, check))
         if len(cs) > 1 and np.unique(labels[fit], return_counts=True)[1].max() < 2:
             raise ValueError(
                 "Too few clips: without a fold, every class has a single one, so that nothing can be held out to "
                 "choose C by. Give one C, or three clips of some class."
             )
         # A class that only the held-out fold has cannot be right: its clips are counted as errors.
-        there = np.isin(labels[check], labels[fit])
+        in_fit = np.isin(labels[check], labels[fit])
         right = np.zeros(len(check), bool)
-        right[there], c = _right(x[fit], labels[fit], x[check[there]], labels[check[there]], inside, cs, seed)
-        found.append(scored(right, labels[check], outside, c))
-    return found
+        right[in_fit], c = _right(
+            x[fit], labels[fit], x[check[in_fit]], labels[check[in_fit]], inside, cs, seed
+        )
+        accuracies.append(scored(right, labels[check], outside, c))
+    return accuracies
 
 
 def window_probe(
@@ -218,18 +220,18 @@ def window_probe(
     train, test = (rows[rows["split"] == split] for split in ("train", "test"))
     labels = train["label"].to_numpy(str)
     _check_labels(labels, test["label"].to_numpy(str))
-    where = torch.device(device)
+    torch_device = torch.device(device)
     held = rows[rows["split"] == "validation"]
     # Of few windows, threads wait for each other more than they work (measured: 30 times as long with two).
     few = np.isin(features.owner, train["clip"]).sum() <= _FEW_WINDOWS
     with threadpool_limits(1 if few else None):
         splits = [(train, held)] if len(held) else _row_folds(train, _FOLDS, seed)
-        c = _window_c(features, splits, cs, where)
-        windows, owner = _windows(features, train, where)
+        c = _window_c(features, splits, cs, torch_device)
+        windows, owner = _windows(features, train, torch_device)
         names, y = np.unique(labels, return_inverse=True)
         layer = LinearLayer(len(names), features.windows.shape[1]).fit(windows, y[owner], c)
-        found = names[_clip_scores(layer, features, test, windows).argmax(1)]
-    return scored(found == test["label"].to_numpy(str), test["label"], test["group"], c)
+        predicted = names[_clip_scores(layer, features, test, windows).argmax(1)]
+    return scored(predicted == test["label"].to_numpy(str), test["label"], test["group"], c)
 
 
 def quick_probe(embeddings: np.ndarray, rows: pd.DataFrame, seed: int = 0) -> Accuracy:
@@ -241,12 +243,14 @@ def quick_probe(embeddings: np.ndarray, rows: pd.DataFrame, seed: int = 0) -> Ac
         seed: of the folds.
     """
     train, held, test = (rows[rows["split"] == split] for split in ("train", "validation", "test"))
-    (x, y), known, (test_x, test_y) = (
+    (x, y), held_data, (test_x, test_y) = (
         (embeddings[part["clip"]], part["label"].tolist()) for part in (train, held, test)
     )
-    given = known if len(held) else None
+    validation = held_data if len(held) else None
     groups, test_groups = train["group"].tolist(), test["group"].tolist()
-    return linear_probe(x, y, test_x, test_y, groups, seed=seed, validation=given, test_groups=test_groups)
+    return linear_probe(
+        x, y, test_x, test_y, groups, seed=seed, validation=validation, test_groups=test_groups
+    )
 
 
 def with_validation(rows: pd.DataFrame, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -304,13 +308,13 @@ def scored(
         raise ValueError(
             f"Got {len(right)} test clips, {len(labels)} labels and {count} groups: they must agree."
         )
-    known = None if groups is None else numbered(groups)
-    where = np.arange(len(right)) if known is None else known
-    correct, clips = np.bincount(where, right), np.bincount(where)
+    group_of = None if groups is None else numbered(groups)
+    unit = np.arange(len(right)) if group_of is None else group_of
+    correct, clips = np.bincount(unit, right), np.bincount(unit)
     accuracy = float(np.mean(right))
     low, high = (
         (None, None)
-        if intervals.says_nothing(np.asarray(labels).astype(str), known)
+        if intervals.says_nothing(np.asarray(labels).astype(str), group_of)
         else intervals.clustered(correct, clips)
     )
     by_group = intervals.written(correct, clips)
@@ -426,8 +430,8 @@ def _window_c(
         right = 0
         for held, names, y, windows, layer in parts:
             layer.fit(windows, y, c)  # from the last one on, which is near
-            found = names[_clip_scores(layer, features, held, windows).argmax(1)]
-            right += int((found == held["label"].to_numpy(str)).sum())
+            predicted = names[_clip_scores(layer, features, held, windows).argmax(1)]
+            right += int((predicted == held["label"].to_numpy(str)).sum())
         if right > most:
             best, most = c, right
     return best

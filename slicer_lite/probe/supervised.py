@@ -188,9 +188,9 @@ def _likelihood(
     total = 0.0
     for task, scores in _scores(model, clips, rows, device).items():
         labels = rows[task]["label"].to_numpy(str)
-        there = np.isin(labels, names[task])
-        if not there.any():  # no label that training knows: the task has no say
+        in_train = np.isin(labels, names[task])
+        if not in_train.any():  # no label that training knows: the task has no say
             continue
-        true = np.searchsorted(names[task], labels[there])
-        total += log_softmax(scores[there], axis=1)[np.arange(len(true)), true].mean()
+        true = np.searchsorted(names[task], labels[in_train])
+        total += log_softmax(scores[in_train], axis=1)[np.arange(len(true)), true].mean()
     return total
