@@ -150,7 +150,7 @@ def load_lape(path: str | Path, mean: float | None = None, deviation: float | No
     """
     state, ours = _read(path)
     try:
-        found = from_lape(
+        pretrained = from_lape(
             state,
             ours.get("mean", 0.0) if mean is None else mean,
             ours.get("deviation", 1.0) if deviation is None else deviation,
@@ -158,15 +158,17 @@ def load_lape(path: str | Path, mean: float | None = None, deviation: float | No
         if ours:
             config = known_settings(ours["config"], Path(path), ours.get("version"))
             for name in ("channels", "dim", "projection_dim", "clusters"):
-                here, there = getattr(found.config, name), getattr(config, name)
-                if here != there:
-                    raise ValueError(f"{name} = {there} in its settings, and {here} in its weights.")
-            found.config = config
-            found.step, found.centroids = int(ours["step"]), ours["centroids"]
-            found.heard = heard_of_file(ours.get("heard"), Path(path))
+                in_weights, in_settings = getattr(pretrained.config, name), getattr(config, name)
+                if in_weights != in_settings:
+                    raise ValueError(
+                        f"{name} = {in_settings} in its settings, and {in_weights} in its weights."
+                    )
+            pretrained.config = config
+            pretrained.step, pretrained.centroids = int(ours["step"]), ours["centroids"]
+            pretrained.heard = heard_of_file(ours.get("heard"), Path(path))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: {error}") from None
-    return found
+    return pretrained
 
 
 def load_audiontt(path: str | Path) -> Encoder:

@@ -101,12 +101,12 @@ def evaluate(
         rows = _rows(clips, task)
         results[task] = {name: quick_probe(x, rows, seed) for name, x in probed.items()}
         results[task][MAJORITY] = majority_of(rows)
-    found = {
+    accuracies = {
         task: {name: accuracy.to_dict() for name, accuracy in row.items()} for task, row in results.items()
     }
     return {
-        "tasks": found,
-        **_over_tasks(list(found.values()), [*probed, MAJORITY]),
+        "tasks": accuracies,
+        **_over_tasks(list(accuracies.values()), [*probed, MAJORITY]),
         "about": {
             "protocol": f"quick: {PROTOCOLS['quick']}",
             "step": pretrained.step,
@@ -140,7 +140,7 @@ def probed_tasks(clips: Clips) -> list[str]:
             except ValueError as error:
                 left_out.append((task, error))
     if not tasks:
-        found = "".join(
+        splits = "".join(
             f" {task}: {', '.join(split or 'no split' for split in sorted(set(_rows(clips, task)['split'])))}."
             for task in clips.tasks[:5]
         )
@@ -148,7 +148,7 @@ def probed_tasks(clips: Clips) -> list[str]:
             "No task can be probed: a task needs labelled clips in a train and in a test split (columns `path`, "
             "`label` and `split` of a file manifest.csv in the clips' folder, or of a CSV file given as data). "
             f"Found: {len(clips)} clip{'s' * (len(clips) > 1)}"
-            f"{'; their splits:' if found else ' without labels.'}{found or _tables(clips)}"
+            f"{'; their splits:' if splits else ' without labels.'}{splits or _tables(clips)}"
             + "".join(f" {task}: {reason}" for task, reason in left_out)
         )
     for task, reason in left_out:
@@ -159,8 +159,8 @@ def probed_tasks(clips: Clips) -> list[str]:
 def _tables(clips: Clips) -> str:
     """A sentence on tables that lie where the clips do, and that nobody reads by themselves."""
     folder = Path(os.path.commonpath([path.parent.absolute() for path in clips.paths]))
-    found = sorted(path.name for path in folder.glob("[!.]*") if path.suffix in (".csv", ".tsv", ".jsonl"))
-    return f" {folder} holds {', '.join(found[:3])}, which are not read by themselves." if found else ""
+    tables = sorted(path.name for path in folder.glob("[!.]*") if path.suffix in (".csv", ".tsv", ".jsonl"))
+    return f" {folder} holds {', '.join(tables[:3])}, which are not read by themselves." if tables else ""
 
 
 def as_text(results: Mapping[str, Any]) -> str:
@@ -179,8 +179,8 @@ def _over_tasks(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict
     """Averages over tasks with their intervals, and how far the first name lies above each other: see `evaluate`."""
     first, *others = names
 
-    def bounds(found: intervals.Interval | None) -> list[float | None]:
-        return [None, None] if found is None else [found.low, found.high]
+    def bounds(interval: intervals.Interval | None) -> list[float | None]:
+        return [None, None] if interval is None else [interval.low, interval.high]
 
     if not rows:
         nothing = dict.fromkeys(names)
@@ -232,15 +232,15 @@ def basis(results: Mapping[str, Any]) -> str:
         cell = next(iter(row.values()))
         groups = cell.get("groups")
         if cell["low"] is None:
-            said = "No interval, since a class has one or two groups of test clips"
+            kind = "No interval, since a class has one or two groups of test clips"
         elif groups is None:
-            said = "Of clips taken as independent, since their groups are not stored"
+            kind = "Of clips taken as independent, since their groups are not stored"
         elif groups == cell["clips"]:
-            said = "Of single clips, since each is a group of its own"
+            kind = "Of single clips, since each is a group of its own"
         else:
-            said, task = "Of groups of test clips (speakers, places), not of single clips", f"{task} {groups}"
-        lines.setdefault(said, []).append(task)
-    return "Intervals (95 %). " + " ".join(f"{said}: {', '.join(tasks)}." for said, tasks in lines.items())
+            kind, task = "Of groups of test clips (speakers, places), not of single clips", f"{task} {groups}"
+        lines.setdefault(kind, []).append(task)
+    return "Intervals (95 %). " + " ".join(f"{kind}: {', '.join(tasks)}." for kind, tasks in lines.items())
 
 
 def _rows(clips: Clips, task: str) -> Any:
@@ -296,13 +296,13 @@ def gather(folders: Sequence[str | Path]) -> dict[str, Any]:
     names = [Path(folder).absolute().name for folder in folders]
     if len(set(names)) < len(names):
         raise ValueError(f"The folders must have different names, got {', '.join(names)}.")
-    found = {name: _read_folder(Path(folder)) for name, folder in zip(names, folders, strict=True)}
-    every = [result for results in found.values() for result in results.values()]
+    by_folder = {name: _read_folder(Path(folder)) for name, folder in zip(names, folders, strict=True)}
+    every = [result for results in by_folder.values() for result in results.values()]
     sizes = {_size(result) for result in every}
 
     def shown_as(name: str, folder: str, result: Mapping[str, Any]) -> str:
         if name == TRAINED_ENCODER:
-            return folder if len(found) > 1 else name
+            return folder if len(by_folder) > 1 else name
         return f"{name}, {_size(result)}" if name in _OF_A_SIZE and len(sizes) > 1 else name
 
     reserved = {shown_as(name, "", result) for result in every for name in NAMES.values()}
@@ -311,10 +311,10 @@ def gather(folders: Sequence[str | Path]) -> dict[str, Any]:
         raise ValueError(
             f"Rename the folder {min(taken)!r}: of several folders none may be called as a baseline is."
         )
-    order = list(dict.fromkeys(task for results in found.values() for task in results))
+    order = list(dict.fromkeys(task for results in by_folder.values() for task in results))
     order.sort(key=lambda task: (list(TASKS).index(task) if task in TASKS else len(TASKS), task))
     tasks: dict[str, dict[str, Any]] = {task: {} for task in order}
-    for folder, results in found.items():
+    for folder, results in by_folder.items():
         for task, result in results.items():
             for name, cell in result["results"].items():
                 kept = {key: cell[key] for key in ("accuracy", "low", "high", "clips")}
@@ -327,7 +327,7 @@ def gather(folders: Sequence[str | Path]) -> dict[str, Any]:
     return {
         "tasks": {task: {name: row[name] for name in columns if name in row} for task, row in tasks.items()},
         **_over_tasks(shared, columns),
-        "about": {"protocol": _protocol(found), "published": PUBLISHED_IN, "results": found},
+        "about": {"protocol": _protocol(by_folder), "published": PUBLISHED_IN, "results": by_folder},
     }
 
 
@@ -376,9 +376,9 @@ def write_report(folders: Sequence[str | Path], out: str | Path) -> list[Path]:
     if out.resolve() in [Path(folder).expanduser().resolve() for folder in folders]:
         raise ValueError(f"{out} holds the results that are reported: choose another folder for the report.")
     files = [out / name for name in ("table.md", "table.tex", "figure.png", "results.json")]
-    there = [str(file) for file in files if file.exists()]
-    if there:
-        raise ValueError(f"{there[0]} is there already: choose another folder, or remove it.")
+    existing = [str(file) for file in files if file.exists()]
+    if existing:
+        raise ValueError(f"{existing[0]} is there already: choose another folder, or remove it.")
     out.mkdir(parents=True, exist_ok=True)
     picture = io.BytesIO()
     figures.probe_bars(results).savefig(picture, dpi=150)
@@ -407,25 +407,25 @@ def _cells(results: Mapping[str, Any], form: str) -> list[list[str]]:
 def _caption(results: Mapping[str, Any]) -> str:
     about = results["about"]
     lacking = any(len(row) < len(results["average"]) for row in results["tasks"].values())
-    said = f"Test accuracy in per cent with 95 % intervals. Protocol {about['protocol']}. {basis(results)}"
+    caption = f"Test accuracy in per cent with 95 % intervals. Protocol {about['protocol']}. {basis(results)}"
     if lacking:
-        said += " The average is over the tasks that all columns have."
+        caption += " The average is over the tasks that all columns have."
     if any(task in TASKS for task in results["tasks"]):
-        said += f" {PUBLISHED_IN}"
-    return said
+        caption += f" {PUBLISHED_IN}"
+    return caption
 
 
 def _read_folder(folder: Path) -> dict[str, dict[str, Any]]:
-    found = {}
+    results = {}
     for path in sorted(folder.expanduser().glob("*.json")):
         try:
             result = parse_json(path.read_text())
-            found[result["task"]] = {"results": dict(result["results"]), "about": dict(result["about"])}
+            results[result["task"]] = {"results": dict(result["results"]), "about": dict(result["about"])}
         except (ValueError, KeyError, TypeError):
             raise ValueError(f"{path} holds no results of `lape run`: move it elsewhere.") from None
-    if not found:
+    if not results:
         raise FileNotFoundError(f"{folder} holds no results: make some with `slicer-lite lape run`.")
-    return found
+    return results
 
 
 def _size(result: Mapping[str, Any]) -> str:
@@ -434,9 +434,9 @@ def _size(result: Mapping[str, Any]) -> str:
     return f"{weights.get('channels', '?')} channels, d = {weights.get('dim', '?')}"
 
 
-def _protocol(found: Mapping[str, Mapping[str, Any]]) -> str:
+def _protocol(by_folder: Mapping[str, Mapping[str, Any]]) -> str:
     """The one protocol of all results; also sees that each task was measured on the same data."""
-    every = [(task, result["about"]) for results in found.values() for task, result in results.items()]
+    every = [(task, result["about"]) for results in by_folder.values() for task, result in results.items()]
     protocols = sorted({about["protocol"] for _, about in every})
     if len(protocols) > 1:
         raise ValueError(f"These results are of different protocols: {'; '.join(protocols)}.")
