@@ -201,8 +201,8 @@ class Export:
         elif kind == ".ckpt":
             save_lape(pretrained, out)
         else:
-            own = pretrained
-            save_weights(out, own.network, own.centroids, own.config, own.step, own.heard)
+            parts = pretrained.network, pretrained.centroids, pretrained.config, pretrained.step
+            save_weights(out, *parts, pretrained.heard)
         print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
 
 

@@ -51,8 +51,8 @@ _LISTED = None  # one of those that its type lists
 
 def _setting(default: Any, rule: _Rule | None, what: str, source: str, unit: str = "") -> Any:
     """A field whose metadata holds its rule, what it is, its source and its unit; `help` is for the command line."""
-    said = what + (f" ({unit})" if unit else "") + (" " if source.startswith("[") else "; ") + source
-    about = {"rule": rule, "what": what, "source": source, "unit": unit, "help": said}
+    help_text = what + (f" ({unit})" if unit else "") + (" " if source.startswith("[") else "; ") + source
+    about = {"rule": rule, "what": what, "source": source, "unit": unit, "help": help_text}
     return dataclasses.field(default=default, metadata=about)
 
 
@@ -206,10 +206,10 @@ class Config:
 
     def replace(self, **changes: Any) -> Config:
         """A copy with some fields changed; unknown names raise a ValueError that lists the known ones."""
-        known = [field.name for field in dataclasses.fields(self)]
+        names = [field.name for field in dataclasses.fields(self)]
         for name in changes:
-            if name not in known:
-                raise ValueError(f"There is no setting {name!r}. The settings are: {', '.join(known)}.")
+            if name not in names:
+                raise ValueError(f"There is no setting {name!r}. The settings are: {', '.join(names)}.")
         return dataclasses.replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:

@@ -126,8 +126,8 @@ def fit_views(config: Config, clips: Clips, device: torch.device) -> TwoViews:
     starts = random_starts(clips, chosen, draws)
     logmel = LogMel().to(device)
     time_means, squares = [], []
-    for some in torch.arange(len(chosen)).split(512):
-        waveform = clips.windows(chosen[some].numpy(), starts[some].numpy())
+    for batch in torch.arange(len(chosen)).split(512):
+        waveform = clips.windows(chosen[batch].numpy(), starts[batch].numpy())
         lms = in_double(logmel(waveform.to(device).float() / 32768))
         time_means.append(lms.mean(-1).flatten(1))  # (B, F)
         squares.append(lms.square().mean((1, 2, 3)))  # (B,)
