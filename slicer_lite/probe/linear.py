@@ -200,7 +200,7 @@ def window_probe(
     seed: int = 0,
     device: str = "cpu",
 ) -> Accuracy:
-    """LAPE's protocol: one linear layer on windows; a clip's score is the mean of its windows' scores.
+    """LAPE's protocol: one linear layer on windows; a clip's logits are the mean of its windows' logits.
 
     Every window of a train clip is trained with its clip's label. How strongly the layer is regularised is chosen by
     how many labels of the validation clips are right, or of those held out in cross-validation inside the train split
@@ -230,7 +230,7 @@ def window_probe(
         windows, owner = _windows(features, train, torch_device)
         names, y = np.unique(labels, return_inverse=True)
         layer = LinearLayer(len(names), features.windows.shape[1]).fit(windows, y[owner], c)
-        predicted = names[_clip_scores(layer, features, test, windows).argmax(1)]
+        predicted = names[_clip_logits(layer, features, test, windows).argmax(1)]
     return scored(predicted == test["label"].to_numpy(str), test["label"], test["group"], c)
 
 
@@ -430,7 +430,7 @@ def _window_c(
         right = 0
         for held, names, y, windows, layer in parts:
             layer.fit(windows, y, c)  # from the last one on, which is near
-            predicted = names[_clip_scores(layer, features, held, windows).argmax(1)]
+            predicted = names[_clip_logits(layer, features, held, windows).argmax(1)]
             right += int((predicted == held["label"].to_numpy(str)).sum())
         if right > most:
             best, most = c, right
@@ -447,11 +447,11 @@ def _windows(
     return Windows(features.windows, np.flatnonzero(owner >= 0), device, like), owner[owner >= 0]
 
 
-def _clip_scores(layer: LinearLayer, features: Features, rows: pd.DataFrame, like: Windows) -> np.ndarray:
+def _clip_logits(layer: LinearLayer, features: Features, rows: pd.DataFrame, like: Windows) -> np.ndarray:
     """`(N, K)`: the mean over each clip's windows, in the order of `rows`."""
     windows, owner = _windows(features, rows, like.device, like)
     total = np.zeros((len(rows), len(layer.bias)))
-    np.add.at(total, owner, layer.scores(windows))
+    np.add.at(total, owner, layer.logits(windows))
     return total / np.bincount(owner, minlength=len(rows))[:, None]
 
 

@@ -77,7 +77,7 @@ def test_the_layer_is_scikit_learns_logistic_regression(c, classes):
     test_x, test_y = blobs(1000, classes, seed=1)
     windows = Windows(x, np.arange(400), CPU)
     layer = LinearLayer(classes, 20).fit(windows, y, c)
-    scores = layer.scores(Windows(test_x, np.arange(1000), CPU, windows))
+    scores = layer.logits(Windows(test_x, np.arange(1000), CPU, windows))
     mean, deviation = x.mean(0), x.std(0)
     theirs = LogisticRegression(C=c, max_iter=1000).fit((x - mean) / deviation, y)
     assert np.mean(scores.argmax(1) == test_y) == pytest.approx(
@@ -97,7 +97,7 @@ def test_more_windows_than_are_held_give_the_same_layer(monkeypatch):
     assert windows._held is None
     read = LinearLayer(4, 20).fit(windows, y[rows], 0.1)
     np.testing.assert_allclose(read.weight, held.weight, atol=1e-4)
-    np.testing.assert_allclose(read.scores(windows), held.scores(windows), atol=1e-3)
+    np.testing.assert_allclose(read.logits(windows), held.logits(windows), atol=1e-3)
 
 
 def test_a_feature_that_never_changes_is_harmless():
@@ -105,7 +105,7 @@ def test_a_feature_that_never_changes_is_harmless():
     x[:, 3] = 7
     windows = Windows(x, np.arange(100), CPU)
     assert windows.deviation[3] == 1
-    assert np.isfinite(LinearLayer(4, 20).fit(windows, y, 1.0).scores(windows)).all()
+    assert np.isfinite(LinearLayer(4, 20).fit(windows, y, 1.0).logits(windows)).all()
 
 
 # The lape protocol
@@ -149,7 +149,7 @@ def test_the_validation_split_chooses_the_window_probes_c(c):
     for weaker in CS:  # warm, as the probe goes
         if weaker <= c:
             layer.fit(windows, y, weaker)
-    scores = layer.scores(Windows(found.windows, held, CPU, windows))
+    scores = layer.logits(Windows(found.windows, held, CPU, windows))
     rows.loc[held, "label"] = names[scores.argmax(1)]
     assert c == window_probe(found, rows).C
 
@@ -350,7 +350,7 @@ def test_supervised_hears_what_it_is_told(clips):
 
 def test_a_task_whose_held_out_labels_are_unknown_has_no_say(clips, monkeypatch):
     scores = {"known": np.log([[0.25, 0.75]]), "unknown": np.zeros((1, 2))}
-    monkeypatch.setattr(supervised, "_scores", lambda *_: scores)
+    monkeypatch.setattr(supervised, "_logits", lambda *_: scores)
     rows = {"known": pd.DataFrame({"label": ["b"]}), "unknown": pd.DataFrame({"label": ["z"]})}
     names = dict.fromkeys(rows, np.array(["a", "b"]))
     found = supervised._likelihood(None, clips, rows, names, torch.device("cpu"))
