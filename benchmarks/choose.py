@@ -35,7 +35,7 @@ from slicer_lite.base.device import choose_device
 from slicer_lite.base.files import write_json
 from slicer_lite.base.randomness import generator
 from slicer_lite.explore.embed import mel_statistics
-from slicer_lite.method.slicer import Network
+from slicer_lite.method.slicer import SLICERNetwork
 from slicer_lite.method.views import fit_views
 from slicer_lite.probe.compare import fold_accuracies
 from slicer_lite.share.weights import Pretrained, untrained
@@ -68,7 +68,7 @@ def features(job: Job) -> tuple[np.ndarray, float | None]:
         return mel_statistics(train), None
     if job.name == "untrained":
         views = fit_views(job.config, train, device=torch.device("cpu"))
-        model = untrained(Pretrained(Network(job.config), None, job.config, 0), job.config.seed)
+        model = untrained(Pretrained(SLICERNetwork(job.config), None, job.config, 0), job.config.seed)
         model.encoder.mean.copy_(views.mean)
         model.encoder.deviation.copy_(views.deviation)
         return sl.embed(model.encoder, train), None

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from slicer_lite.share import hear
     from slicer_lite.share.weights import Pretrained, load, load_encoder
     from slicer_lite.sounds import make_sounds
-    from slicer_lite.training.loop import pretrain
+    from slicer_lite.training.pretrain import pretrain
 
 _MODULE_OF = {
     "SLICER": "method.slicer",
@@ -47,7 +47,7 @@ _MODULE_OF = {
     "load_encoder": "share.weights",
     "make_sounds": "sounds",
     "preset": "config",
-    "pretrain": "training.loop",
+    "pretrain": "training.pretrain",
 }
 _MODULES = {"hear": "share.hear", "kmix": "method.kmix", "losses": "method.losses"}
 _ROOMS = (

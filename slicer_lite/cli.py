@@ -25,7 +25,8 @@ from slicer_lite.lape.report import as_text, evaluate
 from slicer_lite.share.weights import LAPE_SUFFIXES, load, save_weights
 from slicer_lite.sounds import make_sounds
 from slicer_lite.training import health
-from slicer_lite.training.loop import SETTLED, pretrain
+from slicer_lite.training.health import SETTLED
+from slicer_lite.training.pretrain import pretrain
 from slicer_lite.training.run_folder import read_metrics
 
 
@@ -72,6 +73,8 @@ class Pretrain:
     """Show where in the code an error arose."""
     tensorboard: bool = False
     """Keep the metrics as TensorBoard's events too: tensorboard --logdir RUN."""
+    checkpoint_seconds: float = 30.0
+    """A checkpoint is written at least this often; more often as long as that takes under 2 % of the time."""
     compile: bool = False
     """On a CUDA GPU: make the networks faster by torch.compile first, which takes half a minute."""
     settings: tyro.conf.OmitArgPrefixes[Config] = field(default_factory=lambda: PRESETS["tiny"])
@@ -84,6 +87,7 @@ class Pretrain:
             device=self.device,
             tensorboard=self.tensorboard,
             compile=self.compile,
+            checkpoint_seconds=self.checkpoint_seconds,
             strict=self.strict,
             allow_outside=self.allow_outside,
         )

@@ -118,8 +118,13 @@ class Config:
     )
 
     # Loss
-    method: Literal["slicer", "delores_m", "moco"] = _setting(
-        "slicer", _LISTED, "SLICER, DeLoRes-M or the instance loss alone", "[P]; delores_m [R]; moco [M]"
+    method: str = _setting(
+        "slicer",
+        _Rule(
+            str, lambda v: v.strip() == v != "", "a name: slicer, moco, delores_m, byol_a, or your method's"
+        ),
+        "slicer, moco (its instance loss), delores_m, byol_a, or one's own",
+        "slicer [P], moco [M], delores_m [R], byol_a [B]",
     )
     temperature: float = _setting(0.07, _ABOVE_ZERO, "of the instance loss", "released: 0.07 [M][R]")
     queue: int = _setting(
@@ -199,10 +204,6 @@ class Config:
             raise ValueError(
                 f"crop_max = {self.crop_max}: it must be at least 1 and at least crop_min ({self.crop_min})."
             )
-        parts = {"slicer": ["cluster_weight"], "delores_m": ["decorrelation_weight"], "moco": []}
-        weights = ["instance_weight", *parts[self.method]]
-        if not any(getattr(self, weight) for weight in weights):
-            raise ValueError(f"{' = '.join(weights)} = 0: nothing would be learnt.")
 
     def replace(self, **changes: Any) -> Config:
         """A copy with some fields changed; unknown names raise a ValueError that lists the known ones."""

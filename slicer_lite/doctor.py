@@ -21,7 +21,7 @@ from slicer_lite.audio.table import AUDIO_SUFFIXES, cache_folder
 from slicer_lite.base.device import choose_device, computes_in_bf16
 
 LEAST_FREE = 2.0  # GB; an hour of sound takes 0.12 GB of the store
-EXTRAS = ("notebooks", "hub", "export", "tensorboard", "docs", "test")  # of pyproject.toml
+EXTRAS = ("notebooks", "media", "hub", "export", "tensorboard", "docs", "test")  # of pyproject.toml
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # What libsndfile calls the formats of our suffixes.
 _FORMATS = {"WAV": ".wav", "FLAC": ".flac", "OGG": ".ogg .oga .opus", "MP3": ".mp3", "AIFF": ".aiff .aif",
@@ -73,7 +73,7 @@ def _python() -> Finding:
 
 
 def _versions() -> Finding:
-    names = ("torch", "torchaudio", "numpy", "scikit-learn", "soundfile")
+    names = ("torch", "torchaudio", "numpy", "scikit-learn", "soundfile", "soxr")
     missing = [name for name in names if not _installed(name)]
     if missing:
         return Finding(

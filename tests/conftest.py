@@ -15,8 +15,7 @@ from matplotlib.figure import Figure
 
 import slicer_lite as sl
 from slicer_lite.base import device
-from slicer_lite.explore import figures
-from slicer_lite.training import loop
+from slicer_lite.training import curves, pretrain
 
 settings.register_profile("quiet", deadline=None, max_examples=25, print_blob=True)
 settings.load_profile("quiet")
@@ -62,13 +61,13 @@ def on_cpu(monkeypatch):
 @pytest.fixture(autouse=True)
 def undrawn(monkeypatch):
     """A run ends with an empty picture: drawing its curves takes longer than the short runs of most tests."""
-    monkeypatch.setattr(loop, "figures", SimpleNamespace(curves=lambda run: Figure()))
+    monkeypatch.setattr(pretrain, "curves", SimpleNamespace(curves=lambda run: Figure()))
 
 
 @pytest.fixture
 def drawn(undrawn, monkeypatch):
     """A run ends with its curves, as it does outside tests."""
-    monkeypatch.setattr(loop, "figures", figures)
+    monkeypatch.setattr(pretrain, "curves", curves)
 
 
 @pytest.fixture(autouse=True)
@@ -118,7 +117,7 @@ def tones(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def minute() -> sl.Config:
     """Settings so small that a step takes milliseconds; all of them, so that no preset changes what tests test."""
     return sl.Config(

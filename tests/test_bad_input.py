@@ -9,6 +9,9 @@ import multiprocessing
 import os
 import re
 import struct
+import sys
+import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +28,7 @@ from slicer_lite.cli import main
 from slicer_lite.lape.report import gather
 from slicer_lite.lape.run import is_result_of
 from slicer_lite.lape.tasks.sounds import _read_json
-from slicer_lite.method.slicer import Network
+from slicer_lite.method.slicer import SLICERNetwork
 from slicer_lite.share.weights import _ABOUT, SHIPPED, save_weights
 from slicer_lite.training.run_folder import read_metrics
 
@@ -61,6 +64,10 @@ def not_a_number(folder):
 
 def infinity(folder):
     wav(folder / "bad.wav", np.array([0.0, np.inf] * 8000), subtype="FLOAT")
+
+
+def opposite_infinities(folder):
+    wav(folder / "bad.wav", np.full((8000, 2), (np.inf, -np.inf)), subtype="FLOAT")
 
 
 def text_called_wav(folder):
@@ -114,13 +121,27 @@ def huge_claim(folder):
     (folder / "bad.flac").write_bytes(bytes(content))
 
 
-def of_unknown_length(folder):
-    """As a stream leaves it that was never closed: a FLAC header may say 0, which means that nobody knows."""
-    wav(folder / "bad.flac", np.zeros(16_000), format="FLAC")
-    content = bytearray((folder / "bad.flac").read_bytes())
-    content[21] &= 0xF0
-    content[22:26] = bytes(4)
-    (folder / "bad.flac").write_bytes(bytes(content))
+def git_lfs_pointer(folder):
+    lines = ["version https://git-lfs.github.com/spec/v1", f"oid sha256:{'0' * 64}", "size 72862", ""]
+    (folder / "bad.wav").write_text("\n".join(lines))
+
+
+def web_page_called_wav(folder):
+    (folder / "bad.wav").write_text("\ufeff\n<!DOCTYPE html><html><body>404: no such recording</body></html>")
+
+
+def zip_called_wav(folder):
+    with zipfile.ZipFile(folder / "bad.wav", "w") as archive:
+        archive.writestr("a.wav", bytes(100))
+
+
+def tar_called_mp3(folder):
+    with tarfile.open(folder / "bad.mp3", "w") as archive:
+        archive.add(folder / "good.wav", "good.wav")
+
+
+def mp3_of_tags_alone(folder):
+    (folder / "bad.mp3").write_bytes(b"ID3\4\0\0\0\0\0\x14" + bytes(2000))
 
 
 def bomb(folder):
@@ -143,11 +164,16 @@ def claims_rate(rate):
 UNREADABLE = {
     truncated_header: "not readable as audio",
     header_only: "holds no samples",
-    of_unknown_length: "does not say how long it is",
     zero_bytes: "empty \\(0 bytes\\)",
     not_a_number: "not finite",
     infinity: "not finite",
+    opposite_infinities: "not finite",
     text_called_wav: "not readable as audio",
+    git_lfs_pointer: "a Git LFS pointer, not the sound itself: run `git lfs pull` where it was cloned",
+    web_page_called_wav: "a web page or other markup \\(HTML, XML\\), not a sound: download it anew",
+    zip_called_wav: "an archive \\(zip\\), not a sound: unpack it",
+    tar_called_mp3: "an archive \\(tar\\), not a sound: unpack it",
+    mp3_of_tags_alone: "no MPEG sound was found in it",
     folder_called_wav: "a folder, not a file",
     listed_but_missing: "no such file(?!;)",
     listed_in_capitals: "no such file; there is '.*bad.wav', which differs in capitals, spaces",
@@ -171,6 +197,20 @@ def test_unreadable_files_are_named_and_skipped(tmp_path, case):
         clips = sl.load_clips(tmp_path, progress=False)
     assert [path.name for path in clips.paths] == ["good.wav"]
     assert re.search(UNREADABLE[case], str(caught[0].message))
+
+
+def test_without_pyav_what_it_reads_is_named_with_the_remedy(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    (tmp_path / "a.m4a").write_bytes(bytes(4) + b"ftypM4A " + bytes(100))
+    (tmp_path / "list.csv").write_text("path\na.m4a\n")
+    with pytest.raises(
+        ValueError, match=r"not readable as audio .*PyAV reads more kinds: pip install .slicer-lite\[media"
+    ):
+        sl.load_clips(tmp_path / "list.csv", progress=False)
+    with pytest.raises(
+        FileNotFoundError, match=r"holds no audio file.*1 file is passed over \(1 \.m4a\), not read without"
+    ):
+        sl.load_clips(tmp_path, progress=False)
 
 
 @pytest.mark.parametrize("case", UNREADABLE, ids=lambda case: case.__name__)
@@ -200,15 +240,26 @@ def clipped(folder):
     wav(folder / "odd.wav", np.sign(np.sin(np.arange(16_000.0))))
 
 
-def truncated_samples(folder):
-    wav(folder / "odd.wav", 0.1 * np.ones(16_000))
-    (folder / "odd.wav").write_bytes((folder / "odd.wav").read_bytes()[:9_000])
-
-
 def declares_too_much(folder):
     wav(folder / "odd.wav", 0.1 * np.ones(16_000))
     content = bytearray((folder / "odd.wav").read_bytes())
     content[40:44] = struct.pack("<I", 2**31)
+    (folder / "odd.wav").write_bytes(bytes(content))
+
+
+def flac_of_unknown_length(folder):
+    """As a stream leaves it that was never closed: a FLAC header may say 0, which means that nobody knows."""
+    wav(folder / "odd.flac", np.zeros(16_000), format="FLAC")
+    content = bytearray((folder / "odd.flac").read_bytes())
+    content[21] &= 0xF0
+    content[22:26] = bytes(4)
+    (folder / "odd.flac").write_bytes(bytes(content))
+
+
+def wav_never_closed(folder):
+    wav(folder / "odd.wav", 0.1 * np.ones(16_000))
+    content = bytearray((folder / "odd.wav").read_bytes())
+    content[40:44] = bytes(4)
     (folder / "odd.wav").write_bytes(bytes(content))
 
 
@@ -225,8 +276,9 @@ ODD = [
     silence,
     direct_current,
     clipped,
-    truncated_samples,
     declares_too_much,
+    flac_of_unknown_length,
+    wav_never_closed,
     wrong_extension,
     unicode_name,
 ]
@@ -239,6 +291,69 @@ def test_odd_files_are_read_and_embedded(tmp_path, case):
     embedding = sl.embed(sl.Encoder(channels=4, dim=8), clips)
     assert embedding.shape == (1, 8)
     assert np.isfinite(embedding).all()
+
+
+# --- Files that are read, and something is said -----------------------------------------------------------
+
+
+def truncated_samples(folder):
+    wav(folder / "odd.wav", 0.1 * np.ones(16_000))
+    (folder / "odd.wav").write_bytes((folder / "odd.wav").read_bytes()[:9_000])
+
+
+def goes_on(folder):
+    wav(folder / "odd.wav", 0.1 * np.ones(16_000))
+    content = (folder / "odd.wav").read_bytes()
+    (folder / "odd.wav").write_bytes(2 * content)
+
+
+def joined_mp3(folder):
+    wav(folder / "odd.mp3", 0.1 * np.random.default_rng(0).standard_normal(16_000), format="MP3")
+    (folder / "odd.mp3").write_bytes(2 * (folder / "odd.mp3").read_bytes())
+
+
+def channels_cancel(folder):
+    samples = 0.1 * np.random.default_rng(0).standard_normal(16_000)
+    wav(folder / "odd.wav", np.stack([samples, -samples], axis=1))
+
+
+def one_spike(folder):
+    samples = 0.1 * np.random.default_rng(0).standard_normal(16_000)
+    samples[500] = 1e6
+    wav(folder / "odd.wav", samples, subtype="FLOAT")
+
+
+def quiet_floats(folder):
+    wav(folder / "odd.wav", 1e-5 * np.random.default_rng(0).standard_normal(16_000), subtype="FLOAT")
+
+
+REMARKED = {
+    truncated_samples: "damaged or cut short, so that only what could be decoded is there",
+    goes_on: "go on after the end that their header declares, and what follows is not read",
+    channels_cancel: "their channels cancel in the mean, so that the loudest channel is taken instead",
+    one_spike: "a few samples far beyond full scale would make the rest silent, so that they are clipped and "
+    "the rest keeps its level",
+    quiet_floats: "too quiet for 16 bits, so that their peak is raised to -42 dB: their level means nothing",
+}
+
+
+@pytest.mark.parametrize("case", REMARKED, ids=lambda case: case.__name__)
+def test_what_is_special_about_a_file_is_said_in_one_note(tmp_path, case):
+    with_good(tmp_path)
+    case(tmp_path)
+    with pytest.warns(UserWarning) as said:
+        clips = sl.load_clips(tmp_path, strict=True, progress=False)
+    assert [str(warning.message) for warning in said] == [f"1 of 2 files: {REMARKED[case]}. odd.wav"]
+    assert clips[1].any()
+
+
+def test_without_pyav_what_was_read_in_part_is_said_with_the_remedy(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    joined_mp3(tmp_path)
+    with pytest.warns(
+        UserWarning, match=r'read in part only; pip install "slicer-lite\[media\]" may read the rest'
+    ):
+        sl.load_clips(tmp_path, progress=False)
 
 
 # --- Sources and tables that cannot be used ---------------------------------------------------------------
@@ -565,7 +680,6 @@ SETTINGS = {
     "unknown mixing": ({"mixing": "cutmix"}, "one of kmix, mixup, none"),
     "text": ({"dim": "big"}, "dim = 'big'"),
     "seed": ({"seed": 2**63}, f"seed = {2**63}: it must be a whole number from 0 to below"),
-    "no loss": ({"instance_weight": 0.0, "cluster_weight": 0.0}, "nothing would be learnt"),
     "canvas": ({"crop_max": 0.8}, "crop_max = 0.8: it must be at least 1"),
     "unknown name": ({"learning_speed": 1}, "no setting 'learning_speed'"),
 }
@@ -704,7 +818,7 @@ def claims(about, tensors=None):
         found = tensors
         if found is None:
             config = sl.preset("tiny", channels=4, dim=16, clusters=6)
-            found = {k: v.contiguous() for k, v in Network(config).state_dict().items()}
+            found = {k: v.contiguous() for k, v in SLICERNetwork(config).state_dict().items()}
         path.write_bytes(
             safetensors.torch.save(found, {_ABOUT: about if isinstance(about, str) else json.dumps(about)})
         )
@@ -752,7 +866,10 @@ WEIGHTS = {
     "beyond all numbers": (claims(settings(dim=10**40), ONE), "does not fit together"),
     "another size": (claims(settings(dim=32)), r"encoder.fc.0.weight is \(16, 32\), not \(32, 32\)"),
     "another method": (claims(settings(method="moco")), r"it holds cluster_head.0.bias"),
-    "unknown method": (claims(settings(method="slicer-3")), "method = 'slicer-3': it must be one of"),
+    "unknown method": (
+        claims(settings(method="slicer-3")),
+        "There is no method 'slicer-3'. The methods are: slicer, moco",
+    ),
     "a tensor less": (without("instance_head.bias"), "it lacks instance_head.bias"),
     "a tensor more": (with_one_more("extra", torch.zeros(2)), "it holds extra"),
     "centroids of another size": (
@@ -823,7 +940,7 @@ def test_weights_of_a_later_version_load_with_one_note(tmp_path):
 
 
 def test_weights_say_which_version_wrote_them(tmp_path, minute):
-    save_weights(tmp_path / "x.safetensors", Network(minute), None, minute, 0)
+    save_weights(tmp_path / "x.safetensors", SLICERNetwork(minute), None, minute, 0)
     with safetensors.safe_open(tmp_path / "x.safetensors", "pt") as file:
         assert json.loads(file.metadata()[_ABOUT])["version"] == sl.__version__
 
@@ -842,7 +959,7 @@ def test_a_folder_called_as_shipped_weights_are_and_these_are_told_apart(tmp_pat
         FileNotFoundError, match=r"tiny holds no weights.*come with the package.*pretrained.tiny\.saf"
     ):
         sl.load("tiny")
-    save_weights(Path("tiny/weights.safetensors"), Network(minute), None, minute, 3)
+    save_weights(Path("tiny/weights.safetensors"), SLICERNetwork(minute), None, minute, 3)
     with pytest.warns(
         UserWarning, match=r"'tiny' is here the folder .*tiny, not the weights .*pretrained.tiny\.saf"
     ):

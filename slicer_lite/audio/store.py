@@ -12,11 +12,12 @@ import tempfile
 import time
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Generator, Iterable, Mapping, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, overload
+from typing import Any, BinaryIO, TypeAlias, cast, overload
 from zipfile import BadZipFile
 
 import numpy as np
@@ -24,18 +25,22 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from slicer_lite.audio.decode import decode
+from slicer_lite.audio.decode import PARTLY, decode_into, pyav
 from slicer_lite.audio.table import Table, cache_folder, read_table
 from slicer_lite.base.files import naming, write_durably, write_json
+from slicer_lite.base.free_memory import available
 from slicer_lite.config import SAMPLE_RATE, WINDOW
 
-_FORMAT = 2  # part of the key: raise it when the files' meaning changes
+_FORMAT = 3  # part of the key: raise it when the files' meaning changes
 _AHEAD = 4  # files for each thread that may be decoded before they are written: bounds the memory
+_IN_MEMORY = 2**24  # bytes of a decoded file, 4.4 minutes, that wait in memory; more wait on the cache's disk
+_BESIDE = 2**26  # bytes that a thread takes beside them: blocks, resampler, and what the libraries keep
 _INDEX, _WAVEFORMS, _PATHS, _SKIPPED = "index.npz", "waveforms.i16", "paths.bin", "skipped.json"
 _STATE = "files.json"  # of the files it was made from, as far as their sizes and dates do not say
 _SAMPLE, _SAMPLES = 4096, 8  # bytes of a file in one piece, and pieces, that stand for all of it
 _INTEGERS = 100.0  # a peak that no sound has whose full scale is 1: it is 40 dB above
 _MOST_CHANNELS = 32
+_REMARKS = "remarks.json"
 _UNFINISHED = "unfinished-"
 Source: TypeAlias = "str | Path | Table | pd.DataFrame | Clips | Iterable[str | Path] | Iterable[np.ndarray]"
 _TEXTS = ("task", "label", "split", "group")  # columns of the rows
@@ -53,6 +58,7 @@ class Clips:
         split: `(N,)` train, validation, test or nothing.
         rows: one row for each label that a clip carries: `clip`, `task`, `label`, `split`, `group`.
         skipped: `(path, reason)` of files that could not be read.
+        remarks: `(path, remark)` of files that are read otherwise than others, such as without a damaged part.
         store: the folder in which the decoded clips lie, which `load_clips` takes too; None for arrays and parts.
     """
 
@@ -66,9 +72,11 @@ class Clips:
         split: np.ndarray,
         skipped: Sequence[tuple[str, str]] = (),
         store: Path | None = None,
+        remarks: Sequence[tuple[str, str]] = (),
     ):
         self._samples, self._first, self.lengths, self.store = samples, first, lengths, store
         self.paths, self.rows, self.split, self.skipped = paths, rows, split, tuple(skipped)
+        self.remarks = tuple(remarks)
         self._resident: torch.Tensor | None = None  # the samples once more, on a device
 
     @classmethod
@@ -290,7 +298,8 @@ def load_clips(
         _build(table, folder, strict, progress)
     clips, kept = _open(folder)
     lost = np.setdiff1d(np.arange(len(table)), kept)
-    if any(isinstance(_decoded(table.paths[n], table.cuts.get(n)), np.ndarray) for n in lost):
+    more_is_read = any(remark == PARTLY for _, remark in clips.remarks) and pyav() is not None
+    if more_is_read or any(_can_be_decoded(table.paths[n], table.cuts.get(n)) for n in lost):
         # Mended since, in a way that does not show in size and date: permissions, the network, a newer library.
         _build(table, folder, strict, progress)
         clips, kept = _open(folder)
@@ -307,6 +316,10 @@ def load_clips(
         if strict:
             raise ValueError(f"{message}. Mend or remove them, or leave out --strict.")
         warnings.warn(message, stacklevel=2)
+    for remark in dict.fromkeys(remark for _, remark in clips.remarks):
+        names = [Path(path).name for path, said in clips.remarks if said == remark]
+        shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+        warnings.warn(f"{len(names)} of {len(table)} files: {remark}. {shown}", stacklevel=2)
     return clips
 
 
@@ -499,26 +512,82 @@ def _replaced(table: Table, folder: Path) -> bool:
     return False
 
 
-def _decoded(path: Path, cut: tuple[float, float] | None = None) -> np.ndarray | str:
+@dataclass
+class _Sound:
+    """A decoded file: 16 kHz mono float32, all of it to be divided by `scale`."""
+
+    file: BinaryIO
+    scale: float
+    remarks: list[str]
+
+    def append_to(self, store: BinaryIO) -> int:
+        """Write it into a store, as int16 and padded; returns its number of samples."""
+        with self.file:
+            self.file.seek(0, os.SEEK_END)
+            length = self.file.tell() // 4
+            missing = max(WINDOW - length, 0)
+            store.write(bytes(2 * (missing // 2)))
+            self.file.seek(0)
+            while part := self.file.read(2**22):
+                store.write(_to_int16(np.frombuffer(part, "<f4") / np.float32(self.scale)).tobytes())
+            store.write(bytes(2 * (missing - missing // 2)))
+        return length
+
+
+def _decoded(path: Path, cut: tuple[float, float] | None = None) -> _Sound | str:
     """The clip, or why there is none."""
+    # Its own errors, such as of a full disk, are the cache's and no reason to skip the clip.
+    spool = tempfile.SpooledTemporaryFile(_IN_MEMORY, "w+b", dir=str(cache_folder() / "stores"))  # noqa: SIM115
+    file = cast(BinaryIO, spool)
     try:
-        return _to_int16(decode(path, cut))
-    except (ValueError, OSError) as error:
-        return str(error)
+        return _Sound(file, *decode_into(file, path, cut))
+    except BaseException as error:
+        file.close()
+        if isinstance(error, ValueError):
+            return str(error)
+        if isinstance(error, RuntimeError):  # of a library: no message without the file's name
+            raise RuntimeError(f"{path}: {error}") from error
+        raise
 
 
-def _decoded_ahead(table: Table) -> Iterator[np.ndarray | str]:
+def _can_be_decoded(path: Path, cut: tuple[float, float] | None) -> bool:
+    sound = _decoded(path, cut)
+    if isinstance(sound, str):
+        return False
+    sound.file.close()
+    return True
+
+
+def _forget(job: Future[_Sound | str]) -> None:
+    if not job.exception() and not isinstance(sound := job.result(), str):
+        sound.file.close()
+
+
+def _threads() -> int:
+    """One for each core, unless the memory is too small for what each may take."""
+    cores = os.cpu_count() or 1
+    room = available(torch.device("cpu"))
+    # Of what is free, half: others need some, too.
+    return cores if room is None else max(1, min(cores, room // 2 // (_BESIDE + (_AHEAD + 1) * _IN_MEMORY)))
+
+
+def _decoded_ahead(table: Table) -> Generator[_Sound | str, None, None]:
     """`_decoded` of each clip in turn, by all cores, a few clips ahead of the reader."""
-    threads = os.cpu_count() or 1
-    jobs: deque[Future[np.ndarray | str]] = deque()
-    # libsndfile and PyTorch release the interpreter lock, so threads use all cores.
+    threads = _threads()
+    jobs: deque[Future[_Sound | str]] = deque()
+    # libsndfile, FFmpeg's libraries and libsoxr release the interpreter lock, so threads use all cores.
     with ThreadPoolExecutor(threads) as pool:
-        for number, path in enumerate(table.paths):
-            jobs.append(pool.submit(_decoded, path, table.cuts.get(number)))
-            if len(jobs) == _AHEAD * threads:
+        try:
+            for number, path in enumerate(table.paths):
+                jobs.append(pool.submit(_decoded, path, table.cuts.get(number)))
+                if len(jobs) == _AHEAD * threads:
+                    yield jobs.popleft().result()
+            while jobs:
                 yield jobs.popleft().result()
-        while jobs:
-            yield jobs.popleft().result()
+        finally:  # what nobody waits for any more
+            for job in jobs:
+                if not job.cancel():
+                    job.add_done_callback(_forget)
 
 
 def _build(table: Table, folder: Path, strict: bool, progress: bool) -> None:
@@ -536,12 +605,13 @@ def _build(table: Table, folder: Path, strict: bool, progress: bool) -> None:
     kept: list[int] = []
     lengths: list[int] = []
     skipped: list[tuple[str, str]] = []
+    remarks: list[tuple[str, str]] = []
     try:
         bar = tqdm(total=len(table), desc="decoding", unit="clip", disable=not progress, leave=False)
         # A full disk is that of the cache.
         with naming(f"{folder.parent} (SLICER_LITE_CACHE moves it)"):
-            with (new / _WAVEFORMS).open("wb") as file, bar:
-                for number, result in enumerate(_decoded_ahead(table)):
+            with (new / _WAVEFORMS).open("wb") as file, bar, closing(_decoded_ahead(table)) as results:
+                for number, result in enumerate(results):
                     bar.update()
                     if isinstance(result, str):
                         if strict:
@@ -550,9 +620,9 @@ def _build(table: Table, folder: Path, strict: bool, progress: bool) -> None:
                             )
                         skipped.append((str(table.paths[number]), result))
                         continue
-                    file.write(_padded(result).tobytes())
+                    lengths.append(result.append_to(file))
                     kept.append(number)
-                    lengths.append(len(result))
+                    remarks += [(str(table.paths[number]), remark) for remark in result.remarks]
                 file.flush()
                 os.fsync(file.fileno())
             if not kept:
@@ -562,6 +632,7 @@ def _build(table: Table, folder: Path, strict: bool, progress: bool) -> None:
                 )
             write_durably(new / _SKIPPED, json.dumps(skipped).encode())
             write_json(new / _STATE, state)
+            write_durably(new / _REMARKS, json.dumps(remarks).encode())
             _write_index(new, table, np.array(kept), np.array(lengths))
         new.chmod(0o755)  # mkdtemp's folders are their owner's alone
         try:
@@ -615,6 +686,9 @@ def _open(folder: Path) -> tuple[Clips, np.ndarray]:
             )
             paths = _StoredPaths(folder / _PATHS, index["path ends"])
         skipped = [(path, reason) for path, reason in json.loads((folder / _SKIPPED).read_text())]
+        remarks = []
+        if (folder / _REMARKS).exists():  # not of an older version's store, opened by its own path
+            remarks = [(path, remark) for path, remark in json.loads((folder / _REMARKS).read_text())]
         samples = np.memmap(folder / _WAVEFORMS, dtype="<i2", mode="r")
         if len(samples) != int(np.maximum(lengths, WINDOW).sum()):
             raise ValueError(f"it holds {len(samples):,} samples, not as many as its index says")
@@ -625,7 +699,7 @@ def _open(folder: Path) -> tuple[Clips, np.ndarray]:
         )
         raise ValueError(f"The store {folder} is damaged ({error}): {remedy}.") from None
     split = texts["split of clip"]
-    return Clips(samples, _layout(lengths), lengths, paths, rows, split, skipped, folder), kept
+    return Clips(samples, _layout(lengths), lengths, paths, rows, split, skipped, folder, remarks), kept
 
 
 def _rows(table: Table, kept: np.ndarray) -> pd.DataFrame:

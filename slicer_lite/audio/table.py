@@ -19,10 +19,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from slicer_lite.audio.decode import MEDIA, pyav
 from slicer_lite.base.files import absolute, hidden, in_other_form, near_miss
 from slicer_lite.sounds import VERSION, make_sounds
 
-AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf"})
+# All that libsndfile reads, but for .mat, which rarely holds sound, and .raw, which has no header.
+AUDIO_SUFFIXES = frozenset(
+    ".wav .wave .bwf .rf64 .w64 .flac .ogg .oga .opus .mp3 .mp2 .mp1 .mpga .aiff .aif .aifc .au .snd "  # noqa: SIM905
+    ".caf .sph .nist .voc .sf .ircam .avr .htk .iff .svx .8svx .paf .fap .pvf .sd2 .sds .wve .xi".split()
+)
+# What PyAV reads besides (the extra `media`).
+MEDIA_SUFFIXES = frozenset(
+    ".m4a .m4b .m4v .mp4 .mov .3gp .aac .adts .webm .mka .mkv .wma .wmv .asf .avi .flv .mpg .mpeg "  # noqa: SIM905
+    ".amr .ac3 .eac3 .ape .wv .tta .mpc .spx .dsf .dff .ra .rm".split()
+)
+_NOT_READ = frozenset({".raw", ".pcm", ".mid", ".midi"})
 PATH_COLUMNS = ("path", "files", "wav", "wav_path")  # the first is ours, the others LAPE's [R]
 SPLITS = ("train", "validation", "test", "")
 DEFAULT_TASK = "label"  # the task's name where a CSV has labels but no column `task`
@@ -116,12 +127,20 @@ def read_table(
         return _read_csv(path, allow_outside)
     if (path / "manifest.csv").exists():
         return _read_csv(path / "manifest.csv", allow_outside)
-    files = sorted(file for file in _files_below(path) if file.suffix.lower() in AUDIO_SUFFIXES)
+    found: dict[str, list[Path]] = {}  # by suffix
+    for file in _files_below(path):
+        found.setdefault(file.suffix.lower(), []).append(file)
+    read = AUDIO_SUFFIXES | (MEDIA_SUFFIXES if MEDIA_SUFFIXES & set(found) and pyav() else set())
+    files = sorted(file for suffix in read & set(found) for file in found[suffix])
+    passed_over = _passed_over({suffix: len(of_it) for suffix, of_it in found.items() if suffix not in read})
     if not files:
         kinds = ", ".join(sorted(AUDIO_SUFFIXES))
         raise FileNotFoundError(
             f"{source} holds no audio file ({kinds}) and no manifest.csv. Hidden folders are not searched."
+            f"{passed_over}"
         )
+    if passed_over:
+        warnings.warn(f"{path}:{passed_over}", stacklevel=3)
     files, places, _ = _each_once(files)
     if not allow_outside:
         _refuse_links_out(files, places, path)
@@ -141,6 +160,21 @@ def _of_paths(paths: Sequence[Path]) -> Table:
 
 def _no_labels() -> pd.DataFrame:
     return pd.DataFrame(columns=["clip", "task", "label", "split", "group"])
+
+
+def _passed_over(counts: Mapping[str, int]) -> str:
+    """How many files there are by suffix that hold sound and are not read, and the remedy; nothing without any."""
+    said = ""
+    for suffixes, remedy in (
+        (MEDIA_SUFFIXES, f"not read without PyAV: {MEDIA}."),
+        (_NOT_READ, "not read, since no header says what is in them: write them as wav or flac."),
+    ):
+        here = sorted((-count, suffix) for suffix, count in counts.items() if suffix in suffixes)
+        if here:
+            count = -sum(count for count, _ in here)
+            kinds = ", ".join(f"{-count} {suffix}" for count, suffix in here)
+            said += f" {count} file{'s are' if count > 1 else ' is'} passed over ({kinds}), {remedy}"
+    return said
 
 
 def _files_below(path: Path) -> Iterator[Path]:

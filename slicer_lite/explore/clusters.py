@@ -14,7 +14,7 @@ import torch
 from sklearn.metrics import normalized_mutual_info_score
 from sklearn.neighbors import NearestNeighbors
 
-from slicer_lite.method.slicer import Network
+from slicer_lite.method.slicer import SLICERNetwork
 from slicer_lite.share.weights import Pretrained
 
 
@@ -26,7 +26,7 @@ def soft_assignments(pretrained: Pretrained, embeddings: np.ndarray) -> np.ndarr
         ValueError: the weights were trained by a method without clusters, or the embeddings are not of their size.
     """
     network = pretrained.network
-    if not isinstance(network, Network):
+    if not isinstance(network, SLICERNetwork):
         raise ValueError(f"These weights have no clusters: their method is {pretrained.config.method}.")
     if embeddings.ndim != 2 or embeddings.shape[1] != pretrained.encoder.dim:
         raise ValueError(f"Embeddings must be (N, {pretrained.encoder.dim}), got {embeddings.shape}.")

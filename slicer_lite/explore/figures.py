@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,56 +15,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
 
 from slicer_lite.config import F_MAX, F_MIN, HOP, SAMPLE_RATE
-from slicer_lite.training.run_folder import read_metrics
 
 # Colours that stay apart for colour-blind readers (Okabe and Ito).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
 _LISTED = 24  # groups at most in a legend
 _MARKERS = ("o", "^", "s")  # where there are more groups than colours
-
-
-# Of `curves`: title, axis, names in the metrics and on the page. The cluster loss moves too little to be seen beside
-# another.
-_PANELS = {
-    "instance loss": ("loss (nats)", {"instance": "instance"}),
-    "cluster loss": ("loss (nats)", {"cluster": "cluster"}),
-    "decorrelation loss": ("loss", {"decorrelation": "decorrelation"}),
-    "clusters": (
-        "share",
-        {"clusters_used": "in use", "cluster_entropy": "entropy", "confidence": "confidence"},
-    ),
-    "embeddings": ("effective dimensions", {"rank": "RankMe"}),
-}
-
-
-def curves(run_dir: str | Path) -> Figure:
-    """How a run went: each loss, use of the clusters, rank of the embeddings."""
-    lines = read_metrics(run_dir)
-    measured = set().union(*lines) if lines else {"instance", "rank"}
-    panels = {title: panel for title, panel in _PANELS.items() if any(name in measured for name in panel[1])}
-    panels = panels or {"loss": ("loss", {"total": "total"})}
-    figure = Figure(figsize=(1 + 2.8 * len(panels), 2.8), layout="constrained")
-    (places,) = figure.subplots(1, len(panels), squeeze=False)
-    for axes, (title, (unit, names)) in zip(places, panels.items(), strict=True):
-        for (name, label), colour in zip(names.items(), COLOURS, strict=False):
-            here = [line for line in lines if name in line]
-            mark = "-" if 1 < len(here) == len(lines) else ".-"  # points where it was looked at now and then
-            x, y = ([line[key] for line in here] for key in ("step", name))
-            axes.plot(x, y, mark, color=colour, label=label)
-        if len(names) > 1:
-            axes.legend(frameon=False, fontsize=8)
-        axes.set(title=title, xlabel="step", ylabel=unit)
-        axes.set_xlim(0, max([1, *(line["step"] for line in lines)]))
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        axes.spines[["top", "right"]].set_visible(False)
-        if title == "clusters":
-            axes.set_ylim(0, 1.05)
-        if title == "embeddings":
-            axes.set_ylim(0, None)
-    return figure
 
 
 def show_logmel(axes: Axes, lms: np.ndarray, title: str = "", **imshow: float) -> None:
@@ -251,7 +207,8 @@ def probe_bars(results: Mapping[str, Any]) -> Figure:
     axes.set_xticks(range(len(tasks)), [_with_groups(task, results["tasks"][task]) for task in tasks])
     axes.set(ylabel="test accuracy (%)", ylim=(0, 100))
     axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(frameon=False, loc="outside upper center", ncols=len(names))
+    fit = sum(map(len, names)) < 100  # letters, in one line
+    figure.legend(frameon=False, loc="outside upper center", ncols=len(names) if fit else 3)
     return figure
 
 

@@ -22,7 +22,7 @@ from slicer_lite.base.files import write_durably
 from slicer_lite.base.randomness import seeded
 from slicer_lite.config import N_MELS, Config
 from slicer_lite.method.encoder import Encoder
-from slicer_lite.method.slicer import Network
+from slicer_lite.method.slicer import SLICERNetwork
 from slicer_lite.share.weights import Pretrained, heard_of_file, known_settings
 
 _STUDENT = "encoder_q."
@@ -96,7 +96,7 @@ def _assembled(
         projection_dim=len(heads["instance_head.weight"]), clusters=len(heads["cluster_head.2.weight"]),
     )  # fmt: skip
     _give_statistics(encoder, mean, deviation)
-    network = Network(config)
+    network = SLICERNetwork(config)
     whole = heads | {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
     try:
         network.load_state_dict(whole)

@@ -314,15 +314,18 @@ def gather(folders: Sequence[str | Path]) -> dict[str, Any]:
     order = list(dict.fromkeys(task for results in by_folder.values() for task in results))
     order.sort(key=lambda task: (list(TASKS).index(task) if task in TASKS else len(TASKS), task))
     tasks: dict[str, dict[str, Any]] = {task: {} for task in order}
+    kind: dict[str, str] = {}  # what each column is called in the files
     for folder, results in by_folder.items():
         for task, result in results.items():
             for name, cell in result["results"].items():
                 kept = {key: cell[key] for key in ("accuracy", "low", "high", "clips")}
                 kept |= {key: cell.get(key) for key in ("groups", "by_group")}  # earlier versions had none
-                tasks[task].setdefault(shown_as(name, folder, result), kept)
-    columns = list(dict.fromkeys(name for row in tasks.values() for name in row))
-    # What was trained comes first, then the baselines.
-    columns.sort(key=lambda name: name not in (*names, TRAINED_ENCODER))
+                column = shown_as(name, folder, result)
+                kind[column] = name
+                tasks[task].setdefault(column, kept)
+    # What was trained comes first, then each baseline, of all sizes.
+    kinds = list(dict.fromkeys([TRAINED_ENCODER, *kind.values()]))
+    columns = sorted(kind, key=lambda name: kinds.index(kind[name]))
     shared = [row for row in tasks.values() if len(row) == len(columns)]
     return {
         "tasks": {task: {name: row[name] for name in columns if name in row} for task, row in tasks.items()},

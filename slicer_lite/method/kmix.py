@@ -100,9 +100,12 @@ class KMix(nn.Module):
             )
         self.ratio, self.top_k, self.scale = ratio, top_k, scale
         self.register_buffer("centroids", normalize(centroids.float(), dim=1))
-        self.register_buffer("memory", torch.zeros(memory, centroids.shape[1], frames))  # (Q, F, T)
-        self.register_buffer("memory_cluster", torch.full((memory,), -1))  # (Q,), -1: empty
-        self.register_buffer("pushed", torch.tensor(0))  # inputs ever pushed; the next slot is pushed % Q
+        # The memory is no part of a checkpoint: it can be filled anew with the inputs of the last steps.
+        self.register_buffer(
+            "memory", torch.zeros(memory, centroids.shape[1], frames), persistent=False
+        )  # (Q, F, T)
+        self.register_buffer("memory_cluster", torch.full((memory,), -1), persistent=False)  # (Q,), -1: empty
+        self.register_buffer("pushed", torch.tensor(0), persistent=False)  # ever; the next slot is pushed % Q
 
     def assign(self, time_mean: Tensor) -> Tensor:
         """The cluster with the closest centroid: `(B, F)` -> `(B,)`."""

@@ -1,9 +1,9 @@
-"""What the methods share: student, teacher that follows it, queue of its keys, and the instance loss [M]."""
+"""Momentum contrast: a teacher that follows the student, a queue of its keys, and the instance loss [M]."""
 
 from __future__ import annotations
 
-import copy
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,88 +13,60 @@ from slicer_lite.base import distributed
 from slicer_lite.config import Config
 from slicer_lite.method.encoder import Encoder
 from slicer_lite.method.losses import info_nce
+from slicer_lite.method.method import Method, Network, Panel, make_teacher
 
 NO_CLIP = -1  # the clip id of an empty place in the queue
 UNKNOWN_CLIP = -2  # of a key whose clip was not named
 _ID_BITS = 2**63 - 1  # of a clip's id, all but the sign
-BatchNorm = nn.modules.batchnorm._BatchNorm  # over whatever axes; alone, or joined across processes
 
 
-class Outputs(NamedTuple):
-    """What a network says of one view of a batch. Methods that compare more have Outputs with more fields."""
+class MoCoOutputs(NamedTuple):
+    """What a network says of one view of a batch. Methods that compare more have more fields."""
 
     embedding: Tensor  # (B, dim)
-    key: Tensor  # (B, projection_dim), length 1
+    key: Tensor  # (B, projection_dim), of unit length
 
 
-class Network(nn.Module):
-    """Encoder and instance head. Student and teacher are one of these each."""
+class MoCoNetwork(Network):
+    """Encoder and instance head."""
 
-    def __init__(self, config: Config):
-        super().__init__()
-        self.encoder = Encoder(channels=config.channels, dim=config.dim, dropout=config.dropout)
-        last = nn.Linear(config.dim, config.projection_dim)
+    def __init__(self, config: Config, encoder: Callable[[], Any] | None = None):
+        super().__init__(config, encoder)
+        dim = self.encoder.dim
+        last = nn.Linear(dim, config.projection_dim)
         self.instance_head: nn.Module = last  # [R]
         if config.projection_layers == 2:  # [M]
-            self.instance_head = nn.Sequential(nn.Linear(config.dim, config.dim), nn.ReLU(), last)
+            self.instance_head = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), last)
 
     def forward(self, lms: Tensor) -> Any:
         """Standardised log-mels `(B, 1, F, T)` -> embeddings and keys."""
         embedding = Encoder.pool(self.encoder(lms))
-        return Outputs(embedding, self.key(embedding))
+        return MoCoOutputs(embedding, self.key(embedding))
 
     def key(self, embedding: Tensor) -> Tensor:
-        """The instance head's answer, of length 1: `(B, dim)` -> `(B, projection_dim)`."""
+        """The instance head's answer, of unit length: `(B, dim)` -> `(B, projection_dim)`."""
         # In single precision: the losses are sensitive to its last digits.
         return normalize(self.instance_head(embedding).float(), dim=1)
 
 
-class MoCo(nn.Module):
-    """Momentum contrast: the instance loss alone. Methods that add to it override `network` and `_losses`.
+class MoCo(Method):
+    """The instance loss alone. Methods that add to it override `network` and `_losses`."""
 
-    `loss` is one whole step of the method; an optimiser does the rest.
-    """
-
-    network: type[Network] = Network
+    name = "moco"
+    network = MoCoNetwork
+    weights: ClassVar[tuple[str, ...]] = ("instance_weight",)
+    panels: ClassVar[tuple[Panel, ...]] = (Panel("instance loss", "nats", {"instance": "instance"}),)
 
     queue: Tensor
     queue_clip: Tensor
     queued: Tensor
 
-    def __init__(self, config: Config):
-        super().__init__()
-        self.config = config
-        self.student = self.network(config)
-        self.teacher = copy.deepcopy(self.student).requires_grad_(False)
-        for module in self.teacher.modules():
-            # The teacher answers the same way each time: no dropout [ours].
-            if isinstance(module, nn.modules.dropout._DropoutNd):  # of single values or of channels
-                module.p = 0.0
-            # It normalises by the statistics of the batch, as in [M][R]; with momentum 0 it leaves its running
-            # statistics alone, which are averaged like the weights instead (`update_teacher`) [ours].
-            if isinstance(module, BatchNorm):
-                module.momentum = 0.0
+    def __init__(self, config: Config, encoder: Callable[[], Any] | None = None):
+        super().__init__(config, encoder)
+        self.teacher = make_teacher(self.student)
         self.register_buffer("queue", torch.zeros(config.queue, config.projection_dim))
         self.register_buffer("queue_clip", torch.full((config.queue,), NO_CLIP))
         self.register_buffer("queued", torch.tensor(0))  # keys ever put in; the next place is queued % Q
-
-    def loss(self, view1: Tensor, view2: Tensor, clips: Tensor | None = None) -> dict[str, Tensor]:
-        """One step of the method on two views of a batch.
-
-        In training mode the teacher first moves towards the student, once, and after the losses are computed
-        the teacher's keys enter the queue. In evaluation mode nothing changes.
-
-        Args:
-            view1, view2: `(B, 1, F, T)`.
-            clips: `(B,)` whole numbers, negative ones included, that say which clip each row is of, so that a clip's
-                own earlier keys are not taken for negatives (`config.mask_own_keys`). Without them no key is masked.
-
-        Returns:
-            `total`, which gradients are taken of, and its parts before weighting (each the sum of both
-            directions): `instance`, and those that the method adds. Parts of weight 0 are neither computed nor
-            there.
-        """
-        return self.step(view1, view2, clips)[0]
 
     def step(
         self, view1: Tensor, view2: Tensor, clips: Tensor | None = None
@@ -104,6 +76,7 @@ class MoCo(nn.Module):
         With one direction (`config.symmetric` is False) the student hears view 1 alone and the teacher view 2: s2 and
         t1 are None.
         """
+        assert self.teacher is not None
         both = self.config.symmetric
         unknown = torch.full((len(view1),), UNKNOWN_CLIP, device=view1.device)
         clips = unknown if clips is None else named(clips)
@@ -119,14 +92,6 @@ class MoCo(nn.Module):
             keys = [distributed.gather(t.key) for _, t in pairs]
             self._enqueue(torch.cat(keys), distributed.gather(clips).repeat(len(keys)))
         return parts, (s1, s2, t1, t2)
-
-    @torch.no_grad()
-    def update_teacher(self) -> None:
-        """Move every weight and running statistic of the teacher a little towards the student's [M]."""
-        share = 1 - self.config.teacher_momentum
-        teacher = [*self.teacher.parameters(), *running_statistics(self.teacher)]
-        student = [*self.student.parameters(), *running_statistics(self.student)]
-        torch._foreach_lerp_(teacher, student, share)
 
     def _losses(self, pairs: list[tuple[Any, Any]], mask: Tensor) -> dict[str, Tensor]:
         """The named parts and their total, of what student and teacher said: one or both directions.
@@ -163,14 +128,3 @@ def named(clips: Tensor) -> Tensor:
     -1 becomes 2**63 - 1, and so on; without a look at the numbers, which a GPU's step cannot wait for.
     """
     return clips.long() & _ID_BITS
-
-
-def running_statistics(network: nn.Module) -> list[Tensor]:
-    """The running means and variances of its batch norms."""
-    return [
-        buffer
-        for module in network.modules()
-        if isinstance(module, BatchNorm)
-        for buffer in (module.running_mean, module.running_var)
-        if buffer is not None
-    ]

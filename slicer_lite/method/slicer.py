@@ -2,54 +2,75 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from slicer_lite.base import distributed
 from slicer_lite.config import Config
-from slicer_lite.method import moco
 from slicer_lite.method.encoder import Encoder
 from slicer_lite.method.losses import cluster_contrast, negative_entropy
+from slicer_lite.method.method import Panel
+from slicer_lite.method.moco import MoCo, MoCoNetwork
 
 
-class Outputs(NamedTuple):
+class SLICEROutputs(NamedTuple):
     """What a network says of one view of a batch."""
 
     embedding: Tensor  # (B, dim)
-    key: Tensor  # (B, projection_dim), length 1
+    key: Tensor  # (B, projection_dim), of unit length
     assignment: Tensor  # (B, M), rows sum to 1
 
 
-class Network(moco.Network):
-    """Encoder, instance head and cluster head. Student and teacher are one of these each."""
+class SLICERNetwork(MoCoNetwork):
+    """Encoder, instance head and cluster head."""
 
-    def __init__(self, config: Config):
-        super().__init__(config)
+    def __init__(self, config: Config, encoder: Callable[[], Any] | None = None):
+        super().__init__(config, encoder)
+        dim = self.encoder.dim
         self.cluster_head = nn.Sequential(  # [R][C]
-            nn.Linear(config.dim, config.dim), nn.ReLU(), nn.Linear(config.dim, config.clusters)
+            nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, config.clusters)
         )
 
-    def forward(self, lms: Tensor) -> Outputs:
+    def forward(self, lms: Tensor) -> SLICEROutputs:
         """Standardised log-mels `(B, 1, F, T)` -> embeddings, keys and soft assignments."""
         embedding = Encoder.pool(self.encoder(lms))
-        return Outputs(embedding, self.key(embedding), self.assign(embedding))
+        return SLICEROutputs(embedding, self.key(embedding), self.assign(embedding))
 
     def assign(self, embedding: Tensor) -> Tensor:
         """Soft assignment of embeddings to clusters: `(N, dim)` -> `(N, M)`."""
         return self.cluster_head(embedding).float().softmax(1)
 
 
-class SLICER(moco.MoCo):
-    """The model that is pre-trained: `loss` is one whole step of the method, as in `MoCo`.
+class SLICER(MoCo):
+    """The method of the paper. To the `instance` part come `cluster` and `entropy`."""
 
-    To the `instance` part come `cluster` and `entropy`.
-    """
+    name = "slicer"
+    network = SLICERNetwork
+    weights = ("instance_weight", "cluster_weight")
+    panels = (
+        *MoCo.panels,
+        # Apart from the instance loss, beside which it moves too little to be seen.
+        Panel("cluster loss", "nats", {"cluster": "cluster"}),
+        Panel(
+            "clusters",
+            "share",
+            {"clusters_used": "in use", "cluster_entropy": "entropy", "confidence": "confidence"},
+            low=0,
+            high=1,
+        ),
+    )
 
-    network = Network
+    def watched(self, s1: Any, s2: Any, t1: Any, t2: Any) -> dict[str, Tensor]:
+        """As of `Method`; of clusters that nothing trains nothing is said, since it would raise false alarms."""
+        watched = super().watched(s1, s2, t1, t2)
+        if self.config.cluster_weight:
+            watched["assignment"] = (t2 if t1 is None else t1).assignment
+        return watched
 
-    def _losses(self, pairs: list[tuple[Outputs, Outputs]], mask: Tensor) -> dict[str, Tensor]:
+    def _losses(self, pairs: list[tuple[Any, Any]], mask: Tensor) -> dict[str, Tensor]:
         config = self.config
         parts = super()._losses(pairs, mask)
         if not config.cluster_weight:

@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 from slicer_lite.audio.store import Clips
 from slicer_lite.probe import intervals
 from slicer_lite.probe.features import Features
-from slicer_lite.probe.intervals import numbered
+from slicer_lite.probe.intervals import numbered, wilson
 from slicer_lite.probe.layer import LinearLayer, Windows
 
 CS = tuple(10.0**e for e in range(-4, 3))  # inverse regularisation, tried inside the train split
@@ -285,7 +285,7 @@ def majority_of(rows: pd.DataFrame) -> Accuracy:
 
 def counted(correct: int, clips: int, c: float | None = None) -> Accuracy:
     """`correct` of `clips` as an `Accuracy`, each clip a group of its own."""
-    return Accuracy(correct / clips, *intervals.wilson(correct / clips, clips), correct, clips, c, clips)
+    return Accuracy(correct / clips, *wilson(correct / clips, clips), correct, clips, c, clips)
 
 
 def scored(

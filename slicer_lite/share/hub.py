@@ -24,7 +24,7 @@ from slicer_lite import __version__
 from slicer_lite.base.files import write_durably
 from slicer_lite.config import Config
 from slicer_lite.explore.embed import Embedder
-from slicer_lite.method.moco import Network
+from slicer_lite.method.method import Network
 from slicer_lite.share.heard import Heard
 from slicer_lite.share.weights import WEIGHTS, Pretrained, load, save_weights
 

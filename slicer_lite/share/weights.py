@@ -20,13 +20,11 @@ import slicer_lite
 from slicer_lite.base.files import parse_json, write_durably
 from slicer_lite.base.randomness import seeded
 from slicer_lite.config import N_MELS, Config
-from slicer_lite.method.delores import DeLoResM
 from slicer_lite.method.encoder import Encoder
-from slicer_lite.method.moco import MoCo, Network
-from slicer_lite.method.slicer import SLICER
+from slicer_lite.method.method import Network
+from slicer_lite.method.registry import MakesEncoder, MakesMethod, name_of, new_network
 from slicer_lite.share.heard import Heard
 
-METHODS: dict[str, type[MoCo]] = {"slicer": SLICER, "delores_m": DeLoResM, "moco": MoCo}  # of config.method
 SUFFIX = ".safetensors"
 LAPE_SUFFIXES = (".ckpt", ".pth", ".pt")  # files of the released toolkit and of BYOL-A
 WEIGHTS = f"weights{SUFFIX}"  # the name inside a run folder
@@ -45,6 +43,7 @@ class Pretrained:
         config: the settings of the run.
         step: steps trained; 0 for an untrained network.
         heard: a note of the clips that it was trained on; None where that is not known.
+        makers: a method and an encoder of the user's own, if it was made with them.
     """
 
     network: Network
@@ -52,6 +51,7 @@ class Pretrained:
     config: Config
     step: int
     heard: Heard | None = None
+    makers: tuple[MakesMethod | None, MakesEncoder | None] = (None, None)
 
     @property
     def encoder(self) -> Encoder:
@@ -73,11 +73,15 @@ def save_weights(
     about = {"format": _FORMAT, "version": slicer_lite.__version__, "step": step, "config": config.to_dict()}
     if heard is not None:
         about["heard"] = heard.to_dict()
+    if not isinstance(network.encoder, Encoder):
+        about["encoder"] = network.encoder.name
     # One entry: safetensors writes several in no fixed order, and equal weights should be equal files.
     write_durably(path, safetensors.torch.save(tensors, {_ABOUT: json.dumps(about)}))
 
 
-def load(source: str | Path) -> Pretrained:
+def load(
+    source: str | Path, method: MakesMethod | None = None, encoder: MakesEncoder | None = None
+) -> Pretrained:
     """Load trained weights.
 
     The file's header is checked before a network is built, so that what it claims costs nothing. Settings that this
@@ -86,10 +90,11 @@ def load(source: str | Path) -> Pretrained:
     Args:
         source: a run folder, a `.safetensors` file (of a run, or one of its snapshots), or the name of weights
             that come with the package (`shipped()`), if there is no file or folder of that name.
+        method, encoder: of your own, if it was trained with them: what `slicer_lite.pretrain` was given.
 
     Raises:
         FileNotFoundError: there is nothing of that name.
-        ValueError: the file is damaged, or holds something else.
+        ValueError: the file is damaged, or holds something else, or needs a method or an encoder that is not given.
     """
     path = Path(source).expanduser()
     if str(source) in shipped():
@@ -127,9 +132,10 @@ def load(source: str | Path) -> Pretrained:
         with file:
             config = known_settings(about["config"], path, about.get("version"))
             step = _whole_number("step", about["step"])
-            _check_shapes(file, config)
+            _check_makers(config, about.get("encoder"), method, encoder)
+            _check_shapes(file, config, method, encoder)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        network = _new_network(config, seed=0)
+        network = _new_network(config, 0, method, encoder)
         centroids = tensors.pop("centroids", None)
         network.load_state_dict(tensors)
     except KeyError as error:
@@ -137,9 +143,8 @@ def load(source: str | Path) -> Pretrained:
     except (ValueError, TypeError, RuntimeError, OverflowError, SafetensorError) as error:
         # RuntimeError: sizes beyond all numbers, and a RecursionError is one, too.
         raise ValueError(f"{path} does not fit together: {str(error)[:500]}") from None
-    return Pretrained(
-        network.eval().requires_grad_(False), centroids, config, step, heard_of_file(about.get("heard"), path)
-    )
+    heard = heard_of_file(about.get("heard"), path)
+    return Pretrained(network.eval().requires_grad_(False), centroids, config, step, heard, (method, encoder))
 
 
 def _here_or_shipped(path: Path, name: str) -> Path:
@@ -191,14 +196,34 @@ def _whole_number(name: str, value: Any) -> int:
     return value
 
 
-def _check_shapes(file: Any, config: Config) -> None:
+def _check_makers(
+    config: Config, trained: Any, method: MakesMethod | None, encoder: MakesEncoder | None
+) -> None:
+    """See that the method and the encoder that weights were trained with are at hand.
+
+    Args:
+        trained: what the encoder is called, if it is not AudioNTT.
+    """
+    if method is not None and name_of(method) != config.method:
+        raise ValueError(f"its method is {config.method!r}, not {name_of(method)!r}.")
+    if trained is None and encoder is not None:
+        raise ValueError("its encoder is AudioNTT: leave encoder= out.")
+    if trained is not None and encoder is None:
+        raise ValueError(
+            f"its encoder is {str(trained)[:50]}, not AudioNTT: give encoder=, the class or function that makes it."
+        )
+
+
+def _check_shapes(
+    file: Any, config: Config, method: MakesMethod | None, encoder: MakesEncoder | None
+) -> None:
     """See from its header that an open file holds the tensors of a network of these settings, and no others.
 
     Raises:
         ValueError: names the first that are missing, of another shape or kind, or too many.
     """
     with torch.device("meta"):  # a network of shapes alone, which takes no memory, whatever its size
-        tensors = METHODS[config.method].network(config).state_dict()
+        tensors = new_network(config, method, encoder).state_dict()
     names = list(file.keys())
     if "centroids" in names:
         tensors["centroids"] = torch.empty(config.mix_centroids, N_MELS, device="meta")
@@ -240,11 +265,13 @@ def shipped() -> list[str]:
     return sorted(path.stem for path in SHIPPED.glob(f"*{SUFFIX}"))
 
 
-def load_finished(run_dir: str | Path) -> Pretrained | None:
+def load_finished(
+    run_dir: str | Path, method: MakesMethod | None = None, encoder: MakesEncoder | None = None
+) -> Pretrained | None:
     """`load` for a run that has made its last step; None if it has not, or is not there."""
     if not (Path(run_dir).expanduser() / WEIGHTS).exists():
         return None
-    found = load(run_dir)
+    found = load(run_dir, method, encoder)
     return found if found.step == found.config.steps else None
 
 
@@ -272,13 +299,17 @@ def untrained_encoder(like: Encoder, seed: int = 0) -> Encoder:
 
 def untrained(like: Pretrained, seed: int = 0) -> Pretrained:
     """The same network with random weights and the same input statistics: a baseline to measure against."""
-    network = _new_network(like.config, seed)
+    network = _new_network(like.config, seed, *like.makers)
     network.encoder.mean.copy_(like.encoder.mean)
     network.encoder.deviation.copy_(like.encoder.deviation)
-    return Pretrained(network.eval().requires_grad_(False), like.centroids, like.config, 0)
+    return Pretrained(
+        network.eval().requires_grad_(False), like.centroids, like.config, 0, makers=like.makers
+    )
 
 
-def _new_network(config: Config, seed: int) -> Network:
+def _new_network(
+    config: Config, seed: int, method: MakesMethod | None = None, encoder: MakesEncoder | None = None
+) -> Network:
     """A network with weights drawn by `seed`; the caller's random numbers are not disturbed."""
     with seeded(seed):
-        return METHODS[config.method].network(config)
+        return new_network(config, method, encoder)

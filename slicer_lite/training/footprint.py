@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from functools import partial
 
 import torch
 
 from slicer_lite.base import distributed
 from slicer_lite.base.device import autocast
+from slicer_lite.base.free_memory import available
 from slicer_lite.base.randomness import seeded
 from slicer_lite.config import FRAMES, N_MELS, WINDOW, Config
-from slicer_lite.method.moco import MoCo
-from slicer_lite.share.weights import METHODS
+from slicer_lite.method.method import Method
+from slicer_lite.method.registry import new_method
+
+MakesModel = Callable[[], Method] | None  # makes the method with fresh weights; None: that of the settings
 
 # Numbers that an optimiser keeps for each weight of a matrix, of a vector.
 _STATES = {"adamw": (2, 2), "muon": (1, 2), "sgd": (1, 1)}
 _INPUTS = 4 * (WINDOW + 4 * N_MELS * FRAMES)  # bytes of a clip's waveform, log-mel, partner and views
 _SOUND = 0.25  # of a GPU's free memory may hold the sounds [ours]
-# Control groups: where they may be; and in version 2 and in version 1 the files of a group's limit and use, and how
-# its counts of what is kept of files begin, groups below included.
-_MOUNTS = ("sys/fs/cgroup", "sys/fs/cgroup/unified", "sys/fs/cgroup/memory")
-_GROUP_FILES = (
-    ("memory.max", "memory.current", ""),
-    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
-)
-_NO_LIMIT = 2**60  # bytes; version 1 says nearly 2**63 where there is none
 
 
 @dataclass(frozen=True)
@@ -47,7 +42,7 @@ class Need:
         return self.held + batch_size * self.clip
 
 
-def check(config: Config, device: torch.device) -> None:
+def check(config: Config, device: torch.device, makes_model: MakesModel = None) -> None:
     """Refuse settings that cannot fit, before the first step. Without psutil, CPUs are not looked at.
 
     Raises:
@@ -56,13 +51,13 @@ def check(config: Config, device: torch.device) -> None:
     room = available(device)
     if room is None:
         return
-    held = _held(config)
+    held = _held(config, makes_model)
     if held > room:
         raise ValueError(
             f"Weights, optimiser, queue and memory need about {_gigabytes(held)}, and {_gigabytes(room)} are free "
             f"on {device}: lower dim, queue or mix_memory."
         )
-    need, mine = estimate(config, device), config.batch_size // distributed.size()
+    need, mine = estimate(config, device, makes_model), config.batch_size // distributed.size()
     if need.of(mine) > room:
         most = max(room - need.held, 0) // need.clip * distributed.size()
         smaller = (
@@ -76,25 +71,9 @@ def check(config: Config, device: torch.device) -> None:
         )
 
 
-def available(device: torch.device) -> int | None:
-    """Bytes that are free for this process; None where that cannot be told.
-
-    CPU, and MPS, which shares its memory: psutil's figure, or what the limit of a container leaves if that is less;
-    an equal part for each process on the machine.
-    """
-    if device.type == "cuda":
-        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + cached
-    try:
-        import psutil  # here, because training works without it
-    except ModuleNotFoundError:
-        return None
-    free = psutil.virtual_memory().available
-    left = _left_by_groups()
-    return (free if left is None else min(free, left)) // distributed.size_here()
-
-
-def has_room_for_sound(config: Config, device: torch.device, sound: int) -> bool:
+def has_room_for_sound(
+    config: Config, device: torch.device, sound: int, makes_model: MakesModel = None
+) -> bool:
     """Whether so many bytes of sound can stay on a device: at most a quarter of what is free, and beside a step.
 
     To be asked before the networks are there.
@@ -102,44 +81,10 @@ def has_room_for_sound(config: Config, device: torch.device, sound: int) -> bool
     room = available(device)
     if room is None or sound >= _SOUND * room:
         return False
-    return sound + estimate(config, device).of(config.batch_size // distributed.size()) <= room
+    return sound + estimate(config, device, makes_model).of(config.batch_size // distributed.size()) <= room
 
 
-def _left_by_groups(root: Path = Path("/")) -> int | None:
-    """Bytes that the control groups of a container or a batch system leave this process; None without a limit.
-
-    Linux: its own group and all above it, in version 2 and in version 1. What they keep of files makes room if need
-    be. A container may see its group's path on the host and the group itself at the top, so missing ones are passed.
-    """
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return None
-    left = []
-    for line in lines:
-        _, controllers, own = line.split(":", 2)
-        if not controllers or "memory" in controllers.split(","):  # of version 2, or of version 1
-            path = PurePosixPath(own.lstrip("/"))
-            folders = [root / mount / level for mount in _MOUNTS for level in (path, *path.parents)]
-            left += [_left_by_group(folder, *files) for folder in folders for files in _GROUP_FILES]
-    return min((room for room in left if room is not None), default=None)
-
-
-def _left_by_group(folder: Path, limit: str, used: str, kept: str) -> int | None:
-    """Bytes that one control group leaves; None where it has no limit, or is not there."""
-    try:
-        most, taken = (int((folder / name).read_text()) for name in (limit, used))  # "max": no limit
-    except (OSError, ValueError):
-        return None
-    if most >= _NO_LIMIT:
-        return None
-    with suppress(OSError):
-        counts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-        taken -= sum(int(counts.get(f"{kept}{name}", 0)) for name in ("inactive_file", "active_file"))
-    return max(most - max(taken, 0), 0)
-
-
-def estimate(config: Config, device: torch.device) -> Need:
+def estimate(config: Config, device: torch.device, makes_model: MakesModel = None) -> Need:
     """What training will need, from forward passes of two and of four clips of silence.
 
     Nearly all of a step's memory is what the forward pass keeps for the backward pass, and that grows by the
@@ -147,11 +92,11 @@ def estimate(config: Config, device: torch.device) -> Need:
     and the inputs. On CPUs the peak was measured 1 % below to 9 % above this: see docs/scaling.md.
     """
     with seeded(0, device):  # which chance decides does not matter, only that no other's draws change
-        model = METHODS[config.method](config).to(device).train()
+        model = (makes_model or partial(new_method, config))().to(device).train()
         two, four = (_kept(model, config, device, clips) for clips in (2, 4))
     growth = [(after - before) // 2 for before, after in zip(two, four, strict=True)]
     fixed = sum(two) - 2 * sum(growth)
-    return Need(_held(config) + fixed, sum(growth) + 2 * max(growth) + _INPUTS)
+    return Need(_held(config, makes_model) + fixed, sum(growth) + 2 * max(growth) + _INPUTS)
 
 
 @contextmanager
@@ -175,10 +120,10 @@ def explained(config: Config, device: torch.device) -> Iterator[None]:
         ) from error
 
 
-def _held(config: Config) -> int:
+def _held(config: Config, makes_model: MakesModel = None) -> int:
     """Bytes of weights, gradients, optimiser state, buffers and k-mix's memory, without making any of them."""
     with torch.device("meta"):
-        model = METHODS[config.method](config)
+        model = (makes_model or partial(new_method, config))()
     of_matrix, of_vector = _STATES[config.optimizer]
     weights = 0
     for weight in model.parameters():
@@ -188,7 +133,7 @@ def _held(config: Config) -> int:
     return weights + sum(buffer.nbytes for buffer in model.buffers()) + memory
 
 
-def _kept(model: MoCo, config: Config, device: torch.device, clips: int) -> list[int]:
+def _kept(model: Method, config: Config, device: torch.device, clips: int) -> list[int]:
     """Bytes of every tensor that the loss of so many clips keeps for its gradient, in order."""
     own = {tensor.untyped_storage().data_ptr() for tensor in [*model.parameters(), *model.buffers()]}
     kept: dict[int, int] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch.nn.functional import normalize
 
 from slicer_lite.base.device import in_double
 
+SETTLED = 50  # steps before which a network that has just begun is not called ill
 # Where a number becomes a warning; all [ours], seen in runs that were broken on purpose.
 _LOW_ENTROPY = (
     0.5  # of the clusters' use, as a share of the largest possible. (How many clusters are some clip's
@@ -23,6 +24,31 @@ RANKED = 256  # embeddings that RankMe looks at: its time grows with the cube of
 _DRIFT = 1.0  # teacher's distance from the student, relative to the student's size
 _HASTY = 0.03  # teacher's pace: 0.02 did no harm in 200 steps, 0.05 did (docs/experiments.md, section 2)
 _WAITING = 0.25  # share of the time spent on waiting for clips; from a local disk it is below 0.01
+
+
+def measure(
+    answers: Mapping[str, Tensor], networks: Sequence[torch.nn.Module], before: Sequence[torch.nn.Module]
+) -> dict[str, float]:
+    """All that can be measured of a step.
+
+    Args:
+        answers: of `Method.watched`, of the joined batch.
+        networks: student and, if there is one, teacher.
+        before: the same before the step.
+    """
+    embedding = answers["embedding"]
+    metrics = cluster_health(answers["assignment"]) if "assignment" in answers else {}
+    metrics |= {"rank": rank_me(embedding), "largest_rank": float(min(*embedding.shape, RANKED))}
+    if "other_key" in answers:
+        metrics["alignment"] = alignment(answers["key"], answers["other_key"])
+    if "key" in answers:
+        metrics["uniformity"] = uniformity(answers["key"])
+    if len(networks) == 2:
+        metrics |= {
+            "drift": drift(*networks),
+            "teacher_pace": teacher_pace(before[0], before[1], networks[1]),
+        }
+    return metrics
 
 
 @torch.no_grad()

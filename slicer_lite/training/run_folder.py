@@ -7,7 +7,7 @@ import importlib.util
 import json
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from slicer_lite.base import distributed
 from slicer_lite.base.device import trains_in_bf16
 from slicer_lite.base.files import UNFINISHED, hidden, naming, parse_json, write_durably, write_json
 from slicer_lite.config import Config
+from slicer_lite.method.registry import Panel, panels_of
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -88,7 +89,9 @@ def locked(run: Path) -> Iterator[None]:
         yield
 
 
-def claim(run: Path, config: Config, clips: Clips, means: Mapping[str, str | int]) -> None:
+def claim(
+    run: Path, config: Config, clips: Clips, means: Mapping[str, str | int], panels: Sequence[Panel] = ()
+) -> None:
     """Make the folder this run's by writing `config.json`, or see that it is.
 
     A folder in which nothing has been trained yet takes other settings and clips: those before did not work. Hidden
@@ -97,6 +100,7 @@ def claim(run: Path, config: Config, clips: Clips, means: Mapping[str, str | int
 
     Args:
         means: of `made_with`, to be noted.
+        panels: what is to be drawn of the run, to be noted.
 
     Raises:
         ValueError: the folder holds other things, or a run with other settings or clips; or another machine's
@@ -125,7 +129,23 @@ def claim(run: Path, config: Config, clips: Clips, means: Mapping[str, str | int
             "that all machines share."
         )
     _sweep(run)
-    write_json(path, {**mine, "begun_with": means})
+    write_json(path, {**mine, "begun_with": means, "panels": [panel._asdict() for panel in panels]})
+
+
+def read_panels(run_dir: str | Path) -> tuple[Panel, ...]:
+    """What is to be drawn of a run, as its method said when it began.
+
+    Raises:
+        ValueError: config.json is damaged.
+    """
+    path = Path(run_dir).expanduser() / "config.json"
+    try:
+        noted = parse_json(path.read_text()) if path.exists() else {}
+        if "panels" in noted:
+            return tuple(Panel(**panel) for panel in noted["panels"])
+        return panels_of(str(noted.get("config", {}).get("method")))  # a run of the first edition
+    except (ValueError, TypeError, AttributeError):
+        raise ValueError(f"{path} is damaged: nothing says what to draw of this run.") from None
 
 
 def _sweep(run: Path) -> None:

@@ -1,17 +1,5 @@
 // A pre-training run as it goes. Python sends {type: "all" | "new", lines}; the page sends "hello" and "stop".
 
-const PANELS = [
-  { title: "instance loss (nats)", lines: [["instance", "instance"]] },
-  { title: "cluster loss (nats)", lines: [["cluster", "cluster"]] },
-  { title: "decorrelation loss", lines: [["decorrelation", "decorrelation"]] },
-  {
-    title: "clusters (share)",
-    lines: [["clusters_used", "in use"], ["cluster_entropy", "entropy"], ["confidence", "confidence"]],
-    low: 0,
-    high: 1,
-  },
-  { title: "embedding rank (dimensions)", lines: [["rank", "RankMe"]], low: 0 },
-];
 const [WIDTH, HEIGHT, LEFT, TOP, BOTTOM] = [280, 150, 50, 8, 18]; // of a panel, in its own units
 
 function svg(tag, attributes = {}) {
@@ -28,7 +16,8 @@ function brief(value, span = 0) {
 }
 
 /** One diagram: its figure element, hidden while it is empty, and a function that draws points into it. */
-function makePanel({ title, lines, low, high }) {
+function makePanel({ title: name, unit, lines, low, high }) {
+  const title = unit ? `${name} (${unit})` : name;
   const [right, floor] = [WIDTH - 4, HEIGHT - BOTTOM];
   const caption = element("figcaption", {}, element("strong", {}, title));
   const picture = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": title });
@@ -40,7 +29,7 @@ function makePanel({ title, lines, low, high }) {
   first.textContent = "step 0";
   picture.append(svg("path", { class: "slicer-axes", d: `M ${LEFT} ${TOP} V ${floor} H ${right}` }));
   picture.append(upper, lower, first, last);
-  const curves = lines.map(([name, text], number) => {
+  const curves = Object.entries(lines).map(([name, text], number) => {
     const path = svg("path", { class: `slicer-line slicer-colour-${number}` });
     const legend = element("span", { class: `slicer-colour-${number}`, "data-name": name });
     picture.append(path);
@@ -79,13 +68,15 @@ function makeView(model) {
   const stop = element("button", { type: "button" }, "Stop");
   const progress = element("progress", { "aria-label": "steps done" });
   const status = element("span", { class: "slicer-status" });
-  const panels = PANELS.map(makePanel);
+  const holder = element("div", { class: "slicer-panels" });
+  let panels = [];
+  let drawn = []; // the points at the last drawing
   const health = element("ul", { class: "slicer-health", role: "status", "aria-label": "health of the run" });
   const root = element(
     "div",
     { class: "slicer-widget slicer-dashboard" },
     element("div", { class: "slicer-bar" }, stop, progress, status),
-    element("div", { class: "slicer-panels" }, ...panels.map((panel) => panel.figure)),
+    holder,
     health,
     errorLine(model),
   );
@@ -108,13 +99,22 @@ function makeView(model) {
 
   let waiting = false; // for the page's next frame
   function draw(points) {
+    drawn = points;
     if (waiting) return;
     waiting = true;
     requestAnimationFrame(() => {
       waiting = false;
-      for (const panel of panels) panel.draw(points, model.get("steps"));
+      for (const panel of panels) panel.draw(drawn, model.get("steps"));
     });
   }
+  // What is drawn is the method's to say, when a run begins.
+  const build = () => {
+    panels = model.get("panels").map(makePanel);
+    holder.replaceChildren(...panels.map((panel) => panel.figure));
+    draw(drawn);
+  };
+  model.on("change:panels", build);
+  build();
   return { root, draw };
 }
 

@@ -15,14 +15,15 @@ from matplotlib.figure import Figure
 
 from slicer_lite.audio.store import Clips
 from slicer_lite.config import Config
-from slicer_lite.explore import figures
+from slicer_lite.method.registry import MakesEncoder, MakesMethod, Panel, panels_of
 from slicer_lite.share.weights import Pretrained
 from slicer_lite.training import health
-from slicer_lite.training.loop import SETTLED, pretrain
+from slicer_lite.training.curves import curves
+from slicer_lite.training.health import SETTLED
+from slicer_lite.training.pretrain import pretrain
 from slicer_lite.training.run_folder import METRICS, read_metrics
 from slicer_lite.widgets.common import Widget, front_end
 
-_DRAWN = ("instance", "cluster", "decorrelation", "clusters_used", "cluster_entropy", "confidence", "rank")
 _EVERY = 0.1  # seconds between messages to the page: more would take time from the training
 
 
@@ -31,8 +32,8 @@ class Dashboard(Widget):
 
         trained = Dashboard().pretrain(config, clips, "runs/mine", steps=100)
 
-    Both losses, use and entropy of the clusters, and the rank of the embeddings are drawn as they come in. After Stop
-    the run saves, and the call returns; the same call goes on where it was.
+    What the method names (losses, use and entropy of clusters, rank of the embeddings) is drawn as it comes in. After
+    Stop the run saves, and the call returns; the same call goes on where it was.
 
     Attributes:
         state: `ready`, `running`, `stopped`, `finished` or `failed`.
@@ -48,6 +49,7 @@ class Dashboard(Widget):
     status = traitlets.Unicode("Not begun.").tag(sync=True)
     health = traitlets.List(traitlets.Unicode()).tag(sync=True)
     verdict = traitlets.Enum(("early", "well", "ill"), "early", help="what `health` comes to").tag(sync=True)
+    panels = traitlets.List(traitlets.Dict(), help="what is drawn, of `Panel`").tag(sync=True)
     step = traitlets.Int(0).tag(sync=True)
     steps = traitlets.Int(1).tag(sync=True)
 
@@ -66,10 +68,12 @@ class Dashboard(Widget):
         run_dir: str | Path,
         steps: int | None = None,
         device: str = "auto",
+        method: MakesMethod | None = None,
+        encoder: MakesEncoder | None = None,
     ) -> Pretrained:
         """`slicer_lite.pretrain` shown in this dashboard: its arguments of these names, its result and its errors."""
         config = config if steps is None else config.replace(steps=steps)
-        self._begin(config, Path(run_dir).expanduser())
+        self._begin(config, Path(run_dir).expanduser(), panels_of(method or config.method))
         shown = display(self, display_id=True)
         try:
             trained = pretrain(
@@ -80,6 +84,8 @@ class Dashboard(Widget):
                 progress=False,
                 on_step=lambda metrics: self._add(metrics, config),
                 stop=self._stop,
+                method=method,
+                encoder=encoder,
             )
             if trained.step == config.steps:
                 self._end("finished", f"Finished: {trained.step} steps are done.")
@@ -110,15 +116,15 @@ class Dashboard(Widget):
             figure = Figure(figsize=(6, 0.5))
             figure.text(0.01, 0.4, self.status)
             return figure
-        figure = figures.curves(self._run)
+        figure = curves(self._run)
         figure.suptitle("\n".join([self.status, *self.health]), x=0.01, ha="left", fontsize=9, wrap=True)
         return figure
 
-    def _begin(self, config: Config, run: Path) -> None:
-        self._run = run
+    def _begin(self, config: Config, run: Path, panels: Sequence[Panel]) -> None:
+        self._run, self.panels = run, [panel._asdict() for panel in panels]
         self._stop.clear()
         before = read_metrics(run) if (run / METRICS).exists() else []
-        self._lines, self._new = [_drawn(line) for line in before], []
+        self._lines, self._new = [self._drawn(line) for line in before], []
         self.verdict, self.health = "early", []
         for line in [line for line in before if "rank" in line][-1:]:
             self._judge(line)
@@ -131,7 +137,7 @@ class Dashboard(Widget):
             # The run was killed: what it did after its last checkpoint is done again.
             self._lines = [line for line in self._lines if line["step"] < metrics["step"]]
             self.send({"type": "all", "lines": self._lines})
-        self._lines.append(_drawn(metrics))
+        self._lines.append(self._drawn(metrics))
         self._new.append(self._lines[-1])
         if "rank" in metrics:
             self._judge(metrics)
@@ -154,15 +160,15 @@ class Dashboard(Widget):
         self._flush()
         self.state, self.status = state, status
 
+    def _drawn(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        names = ["step", *(name for panel in self.panels for name in panel["lines"])]
+        return {name: metrics[name] for name in names if name in metrics}
+
     def _flush(self) -> None:
         if self._new:
             self.step = int(self._new[-1]["step"])
             self.send({"type": "new", "lines": self._new})
             self._new = []
-
-
-def _drawn(metrics: Mapping[str, float]) -> dict[str, float]:
-    return {name: metrics[name] for name in ("step", *_DRAWN) if name in metrics}
 
 
 def _nothing_wrong(metrics: Mapping[str, float], early: bool) -> str:

@@ -1,4 +1,4 @@
-// A sound of one's own. The page decodes it to 16 kHz mono and sends {type: "sound", name} with the samples; Python
+// A sound of one's own. The page decodes it to mono and sends {type: "sound", name, rate} with the samples; Python
 // answers {type: "heard", cluster, sounds: [{title, seconds, frames}]} with a WAV file, then a picture, for each sound.
 
 /** Mono samples of whatever the browser can decode, at `rate` Hz. */
@@ -51,12 +51,13 @@ function render({ model, el }) {
       say("", `“${name}” is no sound that this browser can decode. Try a wav, mp3, ogg, flac or m4a file.`);
       return;
     }
-    const most = model.get("seconds") * model.get("rate");
+    const rate = model.get("rate");
+    const most = model.get("seconds") * rate;
     const cut = samples.length > most;
     if (cut) samples = samples.slice(0, most);
-    const seconds = samples.length / model.get("rate");
+    const seconds = samples.length / rate;
     say(`${name}: ${cut ? "the first " : ""}${seconds.toFixed(2)} s`);
-    model.send({ type: "sound", name }, undefined, [samples.buffer]);
+    model.send({ type: "sound", name, rate }, undefined, [samples.buffer]);
   }
   open.addEventListener("click", () => file.click());
   file.addEventListener("change", () => {

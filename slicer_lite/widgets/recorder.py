@@ -13,12 +13,13 @@ import torch
 import traitlets
 from matplotlib.figure import Figure
 
+from slicer_lite.audio.decode import resample
 from slicer_lite.audio.store import Clips, check_waveforms, load_clips
 from slicer_lite.config import SAMPLE_RATE
 from slicer_lite.explore import clusters, figures
 from slicer_lite.explore.embed import embed
 from slicer_lite.method.logmel import LogMel
-from slicer_lite.method.slicer import Network
+from slicer_lite.method.slicer import SLICERNetwork
 from slicer_lite.share.weights import Pretrained
 from slicer_lite.widgets.common import Widget, front_end, pixels, wav
 
@@ -53,7 +54,8 @@ class Recorder(Widget):
         recorder                                      # shows it; or, without hands:
         recorder.hear(waveform, "my dog")
 
-    The browser decodes the file (wav, mp3, ogg, flac, m4a, … whatever it can play) and resamples it to 16 kHz mono.
+    The browser decodes the file (wav, mp3, ogg, flac, m4a, … whatever it can play) to mono at 48 kHz, and Python
+    resamples it as it does files: browsers' own resamplers differ.
 
     Args:
         pretrained: of `slicer_lite.load` or `slicer_lite.pretrain`.
@@ -70,7 +72,7 @@ class Recorder(Widget):
 
     _esm = front_end("recorder.js")
 
-    rate = traitlets.Int(SAMPLE_RATE).tag(sync=True)
+    rate = traitlets.Int(48_000, help="samples a second that the page sends").tag(sync=True)
     seconds = traitlets.Float(10.0, help="longest sound that is taken").tag(sync=True)
 
     def __init__(
@@ -117,9 +119,9 @@ class Recorder(Widget):
         return self.heard
 
     def receive(self, message: dict[str, Any], buffers: list[Any]) -> None:
-        """`sound`: `(S,)` float32 samples at 16 kHz in the buffer. `hello`: a page has been opened."""
+        """`sound`: `(S,)` float32 samples in the buffer, `rate` a second. `hello`: a page has been opened."""
         if message["type"] == "sound":
-            self.hear(np.frombuffer(buffers[0], "<f4"), message["name"])
+            self.hear(resample(np.frombuffer(buffers[0], "<f4"), message["rate"]), message["name"])
         elif message["type"] == "hello":
             self._show()
 
@@ -143,7 +145,7 @@ class Recorder(Widget):
 
     def _assign(self, embeddings: np.ndarray) -> np.ndarray | None:
         """`(N, M)` assignments of `(N, dim)` embeddings; None of a model without clusters."""
-        if not isinstance(self._pretrained.network, Network):
+        if not isinstance(self._pretrained.network, SLICERNetwork):
             return None
         return clusters.soft_assignments(self._pretrained, embeddings)
 

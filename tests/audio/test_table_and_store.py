@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import slicer_lite as sl
-from slicer_lite.audio.decode import decode
+from slicer_lite.audio.decode import decode, decode_into
 from slicer_lite.audio.store import Clips, _sampled, _write_index
 from slicer_lite.audio.table import make_table, read_table
 from slicer_lite.config import WINDOW
@@ -296,12 +296,12 @@ def test_a_file_that_was_skipped_is_read_once_it_can_be(tmp_path, monkeypatch):
         soundfile.write(tmp_path / f"{name}.wav", tone(), 16_000)
     able = False
 
-    def read(path, cut=None):
+    def read(file, path, cut=None):
         if path.name == "b.wav" and not able:
             raise ValueError("the network is down")
-        return decode(path, cut)
+        return decode_into(file, path, cut)
 
-    monkeypatch.setattr("slicer_lite.audio.store.decode", read)
+    monkeypatch.setattr("slicer_lite.audio.store.decode_into", read)
     for _ in range(2):
         with pytest.warns(UserWarning, match=r"1 of 2 files could not be read.*b.wav: the network is down"):
             before = sl.load_clips(tmp_path, progress=False)
@@ -444,7 +444,7 @@ def test_a_file_that_was_only_touched_is_not_decoded_again(tmp_path, monkeypatch
     (path := tmp_path / "data" / "a.wav").parent.mkdir()
     replaced_under_the_same_date(path, 300)
     sl.load_clips(path.parent, progress=False)
-    monkeypatch.setattr("slicer_lite.audio.store.decode", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr("slicer_lite.audio.store.decode_into", lambda *_: pytest.fail("decoded again"))
     path.chmod(0o600)
     os.link(path, tmp_path / "backup")
     replaced_under_the_same_date(path, 300)  # restored from somewhere

@@ -10,12 +10,12 @@ from playwright.sync_api import expect
 SETUP = """
 import numpy as np
 import slicer_lite as sl
-from slicer_lite.method.slicer import Network
+from slicer_lite.method.slicer import SLICERNetwork
 from slicer_lite.share.weights import Pretrained
 from slicer_lite.widgets import Recorder
 
 config = sl.preset("tiny", channels=4, dim=16, clusters=4)
-pretrained = Pretrained(Network(config).eval().requires_grad_(False), None, config, 0)
+pretrained = Pretrained(SLICERNetwork(config).eval().requires_grad_(False), None, config, 0)
 time = np.arange(16_000) / 16_000
 clips = sl.load_clips([(0.5 * np.sin(2 * np.pi * pitch * time)).astype("float32") for pitch in (220, 440, 880)])
 recorder = Recorder(pretrained, clips, neighbours=2)

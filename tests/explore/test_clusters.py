@@ -7,7 +7,7 @@ import torch
 
 import slicer_lite as sl
 from slicer_lite.explore import clusters
-from slicer_lite.method.slicer import Network
+from slicer_lite.method.slicer import SLICERNetwork
 from slicer_lite.share.weights import Pretrained
 
 ASSIGNMENT = np.array([[0.9, 0.1, 0.0], [0.6, 0.4, 0.0], [0.2, 0.8, 0.0], [0.7, 0.2, 0.1]], dtype=np.float32)
@@ -68,7 +68,7 @@ def test_typical_and_uncertain_are_the_ends_of_one_order():
 
 def test_soft_assignments_are_the_cluster_heads():
     config = sl.preset("tiny", channels=4, dim=8, clusters=5)
-    pretrained = Pretrained(Network(config).eval(), None, config, 0)
+    pretrained = Pretrained(SLICERNetwork(config).eval(), None, config, 0)
     embeddings = np.random.default_rng(0).normal(size=(6, 8)).astype(np.float32)
     found = clusters.soft_assignments(pretrained, embeddings)
     assert found.shape == (6, 5)
@@ -107,7 +107,7 @@ def test_nearest_are_ordered_by_cosine():
 
 def test_embeddings_of_any_precision_and_of_no_other_size_have_clusters():
     config = sl.preset("tiny", channels=4, dim=8, clusters=3)
-    model = Pretrained(Network(config).eval().requires_grad_(False), None, config, 0)
+    model = Pretrained(SLICERNetwork(config).eval().requires_grad_(False), None, config, 0)
     embeddings = np.random.default_rng(0).random((5, 8))
     found = clusters.soft_assignments(model, embeddings)
     np.testing.assert_array_equal(found, clusters.soft_assignments(model, embeddings.astype(np.float32)))

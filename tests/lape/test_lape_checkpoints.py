@@ -9,7 +9,7 @@ import torch
 
 import slicer_lite as sl
 from slicer_lite.lape import from_lape, load_audiontt, load_lape, save_lape, to_lape
-from slicer_lite.method.slicer import Network
+from slicer_lite.method.slicer import SLICERNetwork
 from slicer_lite.share.weights import Pretrained
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "reference_vectors.npz"
@@ -27,7 +27,7 @@ RELEASED = {
 @pytest.fixture
 def pretrained():
     config = sl.preset("tiny", channels=8, dim=32, clusters=6, projection_dim=12)
-    network = Network(config).eval().requires_grad_(False)
+    network = SLICERNetwork(config).eval().requires_grad_(False)
     network.encoder.mean.fill_(-6.5)
     network.encoder.deviation.fill_(4.25)
     for block in network.encoder.features:
@@ -179,4 +179,4 @@ def test_what_stands_beside_the_weights_has_to_fit_them(pretrained, tmp_path):
 def test_a_head_that_lape_does_not_have_is_refused(minute):
     config = minute.replace(projection_layers=2)
     with pytest.raises(ValueError, match="LAPE's instance head is one layer"):
-        to_lape(Pretrained(Network(config), None, config, 0))
+        to_lape(Pretrained(SLICERNetwork(config), None, config, 0))

@@ -9,6 +9,7 @@ from slicer_lite.method import losses
 from slicer_lite.method.delores import DeLoResM
 from slicer_lite.method.losses import decorrelation
 from slicer_lite.method.moco import MoCo
+from slicer_lite.method.registry import new_method
 from slicer_lite.method.slicer import SLICER
 from slicer_lite.training.run_folder import read_metrics
 
@@ -141,7 +142,7 @@ def test_a_run_saves_and_loads(tones, tmp_path, minute):
 def test_a_method_without_any_loss_is_refused(minute, method):
     nothing = {"instance_weight": 0.0, "cluster_weight": 0.0, "decorrelation_weight": 0.0}
     with pytest.raises(ValueError, match="= 0: nothing would be learnt"):
-        minute.replace(method=method, **nothing)
+        new_method(minute.replace(method=method, **nothing))
 
 
 def test_the_correlation_is_computed_in_single_precision(minute):

@@ -172,11 +172,11 @@ def test_negative_clip_ids_are_ids_like_others(minute, kind):
     assert int(models[0]._masked(moco.named(ids - 8)).sum()) == 8 * (4 + 16)  # own keys, and 16 empty places
 
 
-class WithNorms(slicer.Network):
+class WithNorms(slicer.SLICERNetwork):
     """An instance head with a batch norm and a channel dropout of another kind than the encoder's."""
 
-    def __init__(self, config):
-        super().__init__(config)
+    def __init__(self, config, encoder=None):
+        super().__init__(config, encoder)
         self.instance_head = nn.Sequential(
             nn.BatchNorm1d(config.dim), nn.AlphaDropout(0.5), nn.Linear(config.dim, config.projection_dim)
         )

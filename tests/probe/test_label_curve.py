@@ -10,6 +10,7 @@ from slicer_lite import lape
 from slicer_lite.explore import figures
 from slicer_lite.probe.label_curve import _elapsed, few
 from slicer_lite.probe.linear import quick_probe
+from slicer_lite.training import curves
 from slicer_lite.training.run_folder import read_metrics
 
 
@@ -125,4 +126,4 @@ def test_a_run_that_is_going_on_or_was_cut_off_can_be_looked_at(run, clips):
     assert found["step"].tolist() == [0, 1, 2, 3]
     assert found["seconds"].isna().tolist() == [False, False, False, True]
     assert [line["step"] for line in read_metrics(run)] == [1, 2]
-    figures.curves(run)
+    curves.curves(run)

@@ -223,9 +223,8 @@ def test_a_class_that_one_fold_holds_whole_leaves_the_others_to_choose_by(many, 
 
 
 @pytest.fixture(scope="module")
-def results(tones, tmp_path_factory):
-    config = sl.preset("tiny", channels=4, dim=16, clusters=4, queue=64, mix_memory=32, batch_size=8)
-    model = sl.pretrain(config, tones, tmp_path_factory.mktemp("runs") / "run", steps=2, progress=False)
+def results(tones, minute, tmp_path_factory):
+    model = sl.pretrain(minute, tones, tmp_path_factory.mktemp("runs") / "run", steps=2, progress=False)
     return lape.evaluate(model, sl.load_clips(tones, progress=False), progress=False)
 
 
@@ -276,8 +275,8 @@ def test_results_without_an_interval_are_shown(results, tones):
     assert [bool(np.isfinite(path.vertices).all()) for path in whiskers] == [True, False]
 
 
-def test_an_encoder_of_another_method_is_called_by_its_name(tones, tmp_path):
-    config = sl.preset("tiny", method="moco", channels=4, dim=16, queue=64, mix_memory=32, batch_size=8)
+def test_an_encoder_of_another_method_is_called_by_its_name(tones, minute, tmp_path):
+    config = minute.replace(method="moco")
     model = sl.pretrain(config, tones, tmp_path / "run", steps=1, progress=False)
     clips = sl.load_clips(tones, progress=False)
     assert list(lape.evaluate(model, clips)["average"]) == ["moco", UNTRAINED, MEL, MAJORITY]

@@ -19,10 +19,9 @@ from slicer_lite.share.weights import load_finished, save_weights, untrained
 
 
 @pytest.fixture(scope="module")
-def trained(tones, tmp_path_factory):
-    config = sl.preset("tiny", channels=4, dim=16, clusters=4, queue=64, mix_memory=32, batch_size=8)
+def trained(tones, minute, tmp_path_factory):
     run = tmp_path_factory.mktemp("runs") / "run"
-    sl.pretrain(config, tones, run, steps=3, progress=False)
+    sl.pretrain(minute, tones, run, steps=3, progress=False)
     return run
 
 
@@ -160,12 +159,11 @@ PLACES = {
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.filterwarnings("ignore:.*is damaged")
-def test_a_planted_pickle_is_never_run(tones, tmp_path, monkeypatch, place):
+def test_a_planted_pickle_is_never_run(tones, minute, tmp_path, monkeypatch, place):
     proof = tmp_path / "proof"
     monkeypatch.setenv("SLICER_LITE_CACHE", str(tmp_path / "cache"))
-    config = sl.preset("tiny", channels=4, dim=16, clusters=4, queue=64, mix_memory=32, batch_size=8)
     run = tmp_path / "run"
-    sl.pretrain(config, tones, run, steps=1, progress=False)
+    sl.pretrain(minute, tones, run, steps=1, progress=False)
     poison = pickle.dumps(Planted(proof))
     if place == "index.npz":  # an array of objects, which NumPy would unpickle if it were allowed to
         (path,) = (tmp_path / "cache" / "stores").glob("*/index.npz")
@@ -177,7 +175,7 @@ def test_a_planted_pickle_is_never_run(tones, tmp_path, monkeypatch, place):
         if place.endswith(".safetensors"):
             sl.load(run / place)
         else:
-            sl.pretrain(config, tones, run, steps=1, progress=False)
+            sl.pretrain(minute, tones, run, steps=1, progress=False)
     assert not proof.exists()
 
 

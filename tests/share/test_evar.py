@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import slicer_lite as sl
-from slicer_lite.method.slicer import Network
+from slicer_lite.method.slicer import SLICERNetwork
 from slicer_lite.share import evar
 from slicer_lite.share.weights import save_weights
 
@@ -25,7 +25,7 @@ class Settings(dict):
 @pytest.fixture
 def settings(tmp_path):
     config = sl.preset("tiny", channels=4, dim=16)
-    save_weights(tmp_path / "weights.safetensors", Network(config), None, config, 1)
+    save_weights(tmp_path / "weights.safetensors", SLICERNetwork(config), None, config, 1)
     (text,) = re.findall(r"```yaml\n(.*?)```", DOCS.read_text(), re.DOTALL)
     return Settings(yaml.safe_load(text), weight_file=str(tmp_path / "weights.safetensors"))
 

@@ -12,7 +12,7 @@ from slicer_lite.cli import main
 from slicer_lite.explore.embed import Embedder
 from slicer_lite.lape import save_lape
 from slicer_lite.method.logmel import LogMel
-from slicer_lite.method.slicer import Network
+from slicer_lite.method.slicer import SLICERNetwork
 from slicer_lite.share import export
 from slicer_lite.share.weights import Pretrained, save_weights
 
@@ -29,7 +29,7 @@ def clip(samples):
 def pretrained():
     torch.manual_seed(0)
     config = sl.preset("tiny", channels=8, dim=32, clusters=6)
-    network = Network(config).eval().requires_grad_(False)
+    network = SLICERNetwork(config).eval().requires_grad_(False)
     network.encoder.mean.fill_(-6.5)
     network.encoder.deviation.fill_(4.25)
     for block in network.encoder.features:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import slicer_lite as sl
-from slicer_lite.method.slicer import Network
+from slicer_lite.method.slicer import SLICERNetwork
 from slicer_lite.share import hear
 from slicer_lite.share.weights import save_weights
 
@@ -14,7 +14,7 @@ from slicer_lite.share.weights import save_weights
 def weights(tmp_path_factory):
     config = sl.preset("tiny", channels=4, dim=16)
     torch.manual_seed(0)
-    network = Network(config)
+    network = SLICERNetwork(config)
     network.encoder.mean.fill_(-6.0)
     network.encoder.deviation.fill_(4.0)
     path = tmp_path_factory.mktemp("hear") / "weights.safetensors"

@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 
 import slicer_lite as sl
-from slicer_lite.method.slicer import Network
+from slicer_lite.method.slicer import SLICERNetwork
 from slicer_lite.share.weights import Pretrained, save_weights
 
 hub = pytest.importorskip("slicer_lite.share.hub", reason="needs the extra `hub`")
@@ -23,7 +23,7 @@ def offline(monkeypatch):
 @pytest.fixture
 def pretrained():
     config = sl.preset("tiny", channels=4, dim=16, clusters=6)
-    network = Network(config).eval().requires_grad_(False)
+    network = SLICERNetwork(config).eval().requires_grad_(False)
     network.encoder.mean.fill_(-6.5)
     network.encoder.deviation.fill_(4.25)
     return Pretrained(network, torch.randn(4, 64), config, 1234)

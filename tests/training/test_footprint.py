@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import slicer_lite as sl
+from slicer_lite.base import free_memory
 from slicer_lite.base.device import computes_in_bf16
 from slicer_lite.base.randomness import seeded
 from slicer_lite.cli import main
@@ -110,14 +111,14 @@ def test_absurd_sizes_are_refused_without_trying(tones, tmp_path, minute, change
 
 def test_without_psutil_nothing_is_refused(minute, monkeypatch):
     monkeypatch.setitem(sys.modules, "psutil", None)
-    assert footprint.available(CPU) is None
+    assert free_memory.available(CPU) is None
     footprint.check(minute.replace(dim=10**7), CPU)
 
 
 def test_processes_on_one_machine_share_its_memory(monkeypatch):
-    alone = footprint.available(CPU)
+    alone = free_memory.available(CPU)
     monkeypatch.setattr("slicer_lite.base.distributed.size_here", lambda: 4)
-    assert footprint.available(CPU) == pytest.approx(alone / 4, rel=0.2)
+    assert free_memory.available(CPU) == pytest.approx(alone / 4, rel=0.2)
 
 
 @pytest.mark.parametrize(
@@ -184,14 +185,14 @@ V2, V1 = "sys/fs/cgroup", "sys/fs/cgroup/memory"
 
 @pytest.mark.parametrize("none", UNLIMITED)
 def test_without_a_limit_of_a_container_there_is_none(tmp_path, none):
-    assert footprint._left_by_groups(tmp_path) is None  # no Linux
+    assert free_memory._left_by_groups(tmp_path) is None  # no Linux
     groups(
         tmp_path,
         "5:cpu:/\n4:memory:/a\n0::/a\n",
         **{f"{V2}/a/memory.max": UNLIMITED[none], f"{V2}/a/memory.current": "5"},
         **{f"{V1}/a/memory.limit_in_bytes": UNLIMITED[none], f"{V1}/a/memory.usage_in_bytes": "5"},
     )
-    assert footprint._left_by_groups(tmp_path) is None
+    assert free_memory._left_by_groups(tmp_path) is None
 
 
 @pytest.mark.parametrize("mount", [V2, f"{V2}/unified"])
@@ -203,7 +204,7 @@ def test_a_containers_limit_is_known(tmp_path, mount):
         "memory.stat": "anon 400\nfile 300\ninactive_file 150\nactive_file 50\nshmem 100\n",
     }
     groups(tmp_path, "0::/\n", **{f"{mount}/{name}": content for name, content in files.items()})
-    assert footprint._left_by_groups(tmp_path) == 1000 - (700 - 200)
+    assert free_memory._left_by_groups(tmp_path) == 1000 - (700 - 200)
 
 
 def test_the_narrowest_of_nested_groups_counts(tmp_path):
@@ -212,7 +213,7 @@ def test_the_narrowest_of_nested_groups_counts(tmp_path):
     for level, (limit, used) in levels.items():
         files |= {f"{V2}/{level}memory.max": limit, f"{V2}/{level}memory.current": used}
     groups(tmp_path, "0::/batch/job\n", **files)
-    assert footprint._left_by_groups(tmp_path) == 400
+    assert free_memory._left_by_groups(tmp_path) == 400
 
 
 def test_a_containers_limit_in_version_1_is_known_also_where_its_path_is_the_hosts(tmp_path):
@@ -223,22 +224,22 @@ def test_a_containers_limit_in_version_1_is_known_also_where_its_path_is_the_hos
         "7:cpu,cpuacct:/x\n6:hugetlb,memory:/docker/0123\n1:name=systemd:/docker/0123\n",
         **{f"{V1}/{name}": content for name, content in files.items()},
     )
-    assert footprint._left_by_groups(tmp_path) == 1000 - (700 - 30)
+    assert free_memory._left_by_groups(tmp_path) == 1000 - (700 - 30)
 
 
 def test_a_group_that_is_over_its_limit_leaves_nothing(tmp_path):
     groups(tmp_path, "0::/\n", **{f"{V2}/memory.max": "10", f"{V2}/memory.current": "12"})
-    assert footprint._left_by_groups(tmp_path) == 0
+    assert free_memory._left_by_groups(tmp_path) == 0
 
 
 def test_a_batch_that_a_container_has_no_room_for_is_refused(minute, monkeypatch):
     need = footprint.estimate(minute, CPU)
-    monkeypatch.setattr(footprint, "_left_by_groups", lambda: need.of(5) + 1)
-    assert footprint.available(CPU) == need.of(5) + 1
+    monkeypatch.setattr(free_memory, "_left_by_groups", lambda: need.of(5) + 1)
+    assert free_memory.available(CPU) == need.of(5) + 1
     with pytest.raises(ValueError, match=r"batch_size = 8 needs about .* Lower batch_size .* to about 5"):
         footprint.check(minute, CPU)
-    monkeypatch.setattr(footprint, "_left_by_groups", lambda: 2**60)
-    assert footprint.available(CPU) < 2**60
+    monkeypatch.setattr(free_memory, "_left_by_groups", lambda: 2**60)
+    assert free_memory.available(CPU) < 2**60
 
 
 @pytest.mark.parametrize(("batch", "sound", "stays"), [(8, 1000, True), (8, 1001, False), (7, 1001, True)])

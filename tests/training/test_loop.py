@@ -23,9 +23,8 @@ import torch
 import slicer_lite as sl
 from slicer_lite.base.randomness import clip_order, generator, seeded
 from slicer_lite.cli import main
-from slicer_lite.explore import figures
 from slicer_lite.share.weights import save_weights, untrained, untrained_encoder
-from slicer_lite.training import health, loop
+from slicer_lite.training import curves, health, loop, pretrain, watchers
 from slicer_lite.training.checkpoint import load_checkpoint, newest_step, save_checkpoint
 from slicer_lite.training.run_folder import read_metrics
 
@@ -172,9 +171,9 @@ def test_another_seed_is_another_run(clips, tmp_path, minute):
     assert read_metrics(tmp_path / "a")[1]["total"] != read_metrics(tmp_path / "b")[1]["total"]
 
 
-def run_in_child(config, data, folder, save_share=loop._SAVE_SHARE):
+def run_in_child(config, data, folder, save_share=watchers._CHECKPOINT_SHARE):
     torch.set_num_threads(1)
-    loop._SAVE_SHARE = save_share
+    watchers._CHECKPOINT_SHARE = save_share
     sl.pretrain(config, data, folder, progress=False)
 
 
@@ -507,16 +506,15 @@ def test_a_run_on_a_full_disk_stops_and_goes_on_once_there_is_room(clips, small_
     assert sl.pretrain(minute, clips, run, progress=False).step == 12
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(
-    clips, tmp_path, minute, monkeypatch
-):
-    monkeypatch.setattr(loop, "_SAVE_SECONDS", 0.0)  # a checkpoint after every step
-    config = minute.replace(optimizer="sgd", learning_rate=3.0, schedule="constant", warmup=0.0, steps=50)
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(clips, tmp_path, minute):
+    config = minute.replace(optimizer="sgd", learning_rate=1e12, schedule="constant", warmup=0.0, steps=50)
     parts = r"total = \S+, instance = \S+, cluster = \S+, entropy = \S+"
     with pytest.raises(
         FloatingPointError, match=rf"Step \d+: ({parts}|the weights are not finite)\. .*Lower learning_rate"
     ) as ended:
-        sl.pretrain(config, clips, tmp_path / "run", progress=False)
+        sl.pretrain(
+            config, clips, tmp_path / "run", progress=False, checkpoint_seconds=0.0
+        )  # after every step
     step, state, _ = load_checkpoint(tmp_path / "run" / "checkpoints")
     failed = int(re.match(r"Step (\d+)", str(ended.value))[1])
     assert 1 <= failed - step <= 2
@@ -620,19 +618,22 @@ def test_a_run_of_one_panel_or_none_has_a_figure(tmp_path, drop):
     lines = [{**line, "step": step} for step in (1, 2)]
     text = "".join(json.dumps({k: v for k, v in line.items() if k not in gone}) + "\n" for line in lines)
     (tmp_path / "metrics.jsonl").write_text(text)
-    (axes,) = figures.curves(tmp_path).axes
+    (tmp_path / "config.json").write_text(
+        json.dumps({"config": {"method": "moco"}})
+    )  # as of the first edition
+    (axes,) = curves.curves(tmp_path).axes
     assert list(axes.lines[0].get_xdata()) == [1, 2]
     (tmp_path / "metrics.jsonl").write_text("")
-    assert len(figures.curves(tmp_path).axes) == 2
+    assert len(curves.curves(tmp_path).axes) == 2
 
 
 def test_no_figure_ends_a_run(clips, tmp_path, minute, monkeypatch):
     def broken(run):
         raise RuntimeError("no fonts are there")
 
-    monkeypatch.setattr(loop, "figures", SimpleNamespace(curves=broken))
+    monkeypatch.setattr(pretrain, "curves", SimpleNamespace(curves=broken))
     with pytest.warns(
-        UserWarning, match=r"curves.png could not be drawn \(no fonts are there\).*figures.curves"
+        UserWarning, match=r"curves.png could not be drawn \(no fonts are there\).*curves.curves"
     ):
         assert sl.pretrain(minute, clips, tmp_path, steps=2, progress=False).step == 2
     assert sl.load(tmp_path).step == 2
@@ -642,11 +643,14 @@ def test_no_figure_ends_a_run(clips, tmp_path, minute, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "panels"),
     [
-        ({"instance_weight": 0.0}, ["cluster loss", "clusters", "embeddings"]),
-        ({"cluster_weight": 0.0}, ["instance loss", "embeddings"]),
-        ({"entropy_weight": 0.0}, ["instance loss", "cluster loss", "clusters", "embeddings"]),
-        ({"symmetric": False}, ["instance loss", "cluster loss", "clusters", "embeddings"]),
-        ({"method": "delores_m", "symmetric": False}, ["instance loss", "decorrelation loss", "embeddings"]),
+        ({"instance_weight": 0.0}, ["cluster loss", "clusters", "embedding rank"]),
+        ({"cluster_weight": 0.0}, ["instance loss", "embedding rank"]),
+        ({"entropy_weight": 0.0}, ["instance loss", "cluster loss", "clusters", "embedding rank"]),
+        ({"symmetric": False}, ["instance loss", "cluster loss", "clusters", "embedding rank"]),
+        (
+            {"method": "delores_m", "symmetric": False},
+            ["instance loss", "decorrelation loss", "embedding rank"],
+        ),
     ],
     ids=str,
 )
@@ -655,7 +659,7 @@ def test_runs_of_fewer_terms_are_noted_drawn_and_judged(clips, tmp_path, minute,
     lines = read_metrics(tmp_path)
     assert all(np.isfinite(value) for line in lines for value in line.values())
     assert {"total", "rank", "alignment", "uniformity", "teacher_pace"} <= lines[-1].keys()
-    assert [axes.get_title() for axes in figures.curves(tmp_path).axes] == panels
+    assert [axes.get_title() for axes in curves.curves(tmp_path).axes] == panels
     assert (tmp_path / "curves.png").exists()
     stop = {name for name, value in changes.items() if value == 0.0}
     assert not {name.removesuffix("_weight") for name in stop} & lines[-1].keys()
@@ -687,5 +691,5 @@ def test_snapshots_of_many_digits_are_in_order(clips, tmp_path, minute):
     for step in (100_000_000, 99_999_999):
         path = tmp_path / "snapshots" / f"step-{step:08d}.safetensors"
         save_weights(path, sl.SLICER(minute).student, None, minute, step)
-    found = sl.lape.learning.learning_curve(tmp_path, clips)
+    found = sl.lape.learning_curve(tmp_path, clips)
     assert found["step"].tolist() == [99_999_999, 100_000_000]

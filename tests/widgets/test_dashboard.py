@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import slicer_lite as sl
-from slicer_lite.training.loop import SETTLED
+from slicer_lite.training.health import SETTLED
 from slicer_lite.training.run_folder import read_metrics
 from slicer_lite.widgets import Dashboard
 
@@ -130,6 +130,6 @@ def test_a_saved_notebook_has_its_curves(tmp_path, clips, minute):
         "instance loss": ["instance"],
         "cluster loss": ["cluster"],
         "clusters": ["in use", "entropy", "confidence"],
-        "embeddings": ["RankMe"],
+        "embedding rank": ["RankMe"],
     }
     assert "Finished" in figure.get_suptitle()

@@ -8,8 +8,9 @@ import soundfile
 import torch
 
 import slicer_lite as sl
-from slicer_lite.method.slicer import Network
-from slicer_lite.share.weights import METHODS, Pretrained
+from slicer_lite.method.registry import METHODS
+from slicer_lite.method.slicer import SLICERNetwork
+from slicer_lite.share.weights import Pretrained
 from slicer_lite.widgets import Recorder
 
 TIME = np.arange(16_000) / 16_000
@@ -22,7 +23,7 @@ def tone(pitch, seconds=1.0):
 @pytest.fixture
 def pretrained(minute):
     torch.manual_seed(0)
-    return Pretrained(Network(minute).eval().requires_grad_(False), None, minute, 0)
+    return Pretrained(SLICERNetwork(minute).eval().requires_grad_(False), None, minute, 0)
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def test_a_sound_that_is_there_is_its_own_neighbour(recorder):
 
 def test_the_page_gets_sounds_and_pictures(recorder):
     samples = tone(500, 0.7)
-    recorder._guarded(recorder, {"type": "sound", "name": "mine.ogg"}, [samples.tobytes()])
+    recorder._guarded(recorder, {"type": "sound", "name": "mine.ogg", "rate": 16_000}, [samples.tobytes()])
     (message, buffers), *more = recorder.sent
     assert (more, recorder.error) == ([], "")
     assert [s["seconds"] for s in message["sounds"]] == [0.7, 1.0, 1.0]
@@ -56,8 +57,19 @@ def test_the_page_gets_sounds_and_pictures(recorder):
     assert [len(b) for b in buffers[3:]] == [4 * 64 * s["frames"] for s in message["sounds"]]  # RGBA
 
 
+def test_what_the_page_sends_is_resampled_as_files_are(recorder):
+    time = np.arange(48_000) / 48_000
+    two = 0.25 * np.sin(2 * np.pi * 500 * time) + 0.25 * np.sin(2 * np.pi * 9000 * time)
+    message = {"type": "sound", "name": "mine", "rate": recorder.rate}
+    recorder._guarded(recorder, message, [two.astype("<f4").tobytes()])
+    assert recorder.rate == 48_000
+    np.testing.assert_allclose(recorder.heard.waveform[1000:-1000], 0.5 * tone(500)[1000:-1000], atol=1e-5)
+
+
 def test_a_decoder_may_overshoot(recorder):
-    recorder._guarded(recorder, {"type": "sound", "name": "loud"}, [(2.2 * tone(500)).tobytes()])
+    recorder._guarded(
+        recorder, {"type": "sound", "name": "loud", "rate": 16_000}, [(2.2 * tone(500)).tobytes()]
+    )
     assert recorder.error == ""
     assert np.abs(recorder.heard.waveform).max() == pytest.approx(1)
     assert np.abs(recorder.hear(2.2 * tone(500)).waveform).max() == pytest.approx(1)
@@ -68,7 +80,9 @@ def test_a_decoder_may_overshoot(recorder):
     [(np.zeros(16_000), "silent"), (np.zeros(0), "at least one sample"), (np.full(100, np.nan), "finite")],
 )
 def test_what_cannot_be_heard_is_refused_in_the_widget(recorder, samples, said):
-    recorder._guarded(recorder, {"type": "sound", "name": "junk"}, [samples.astype("<f4").tobytes()])
+    recorder._guarded(
+        recorder, {"type": "sound", "name": "junk", "rate": 16_000}, [samples.astype("<f4").tobytes()]
+    )
     assert said in recorder.error
     assert recorder.heard is None
     assert recorder.sent == []

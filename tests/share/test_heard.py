@@ -16,7 +16,7 @@ import slicer_lite as sl
 from slicer_lite.cli import main
 from slicer_lite.config import WINDOW
 from slicer_lite.lape.run import heard_of_task
-from slicer_lite.method.slicer import Network
+from slicer_lite.method.slicer import SLICERNetwork
 from slicer_lite.share import heard
 from slicer_lite.share.heard import Heard, mark_of_name, marks_of_sounds
 from slicer_lite.share.weights import SHIPPED, save_weights, shipped
@@ -75,16 +75,15 @@ def test_a_note_takes_few_kilobytes():
 
 
 @pytest.fixture(scope="module")
-def run(tones, tmp_path_factory):
+def run(tones, minute, tmp_path_factory):
     """A run on a table that calls two of the test clips train, and has no names of tasks."""
     folder = tmp_path_factory.mktemp("leak")
     rows = pd.read_csv(tones / "manifest.csv")
     rows.loc[rows.index[-2:], "split"] = "train"
     rows["path"] = [str(tones / name) for name in rows["path"]]
     rows[["path", "split"]].to_csv(folder / "list.csv", index=False)
-    config = sl.preset("tiny", channels=4, dim=16, clusters=4, queue=64, mix_memory=32, batch_size=8)
     clips = sl.load_clips(folder / "list.csv", allow_outside=True, progress=False)
-    sl.pretrain(config, clips, folder / "run", steps=2, progress=False)
+    sl.pretrain(minute, clips, folder / "run", steps=2, progress=False)
     return folder / "run"
 
 
@@ -128,7 +127,7 @@ def test_train_clips_alone_are_no_reason_for_a_note(run, tones, tmp_path, capsys
 
 
 def test_of_weights_without_a_note_nothing_is_said(tones, tmp_path, minute, capsys):
-    save_weights(tmp_path / "w.safetensors", Network(minute), None, minute, 7)
+    save_weights(tmp_path / "w.safetensors", SLICERNetwork(minute), None, minute, 7)
     lape(tmp_path / "w.safetensors", tones, tmp_path / "out")
     assert "have heard" not in "".join(capsys.readouterr())
     assert json.loads((tmp_path / "out" / "pitch.json").read_text())["about"]["weights"]["heard"] is None
@@ -136,7 +135,7 @@ def test_of_weights_without_a_note_nothing_is_said(tones, tmp_path, minute, caps
 
 def test_weights_that_have_heard_other_clips_are_quiet(tones, tmp_path, minute, capsys):
     note = Heard.of(sl.load_clips([noise(number) for number in range(9)]))
-    save_weights(tmp_path / "w.safetensors", Network(minute), None, minute, 7, note)
+    save_weights(tmp_path / "w.safetensors", SLICERNetwork(minute), None, minute, 7, note)
     lape(tmp_path / "w.safetensors", tones, tmp_path / "out")
     assert "have heard" not in "".join(capsys.readouterr())
     found = json.loads((tmp_path / "out" / "pitch.json").read_text())["about"]["weights"]["heard"]
@@ -146,7 +145,7 @@ def test_weights_that_have_heard_other_clips_are_quiet(tones, tmp_path, minute, 
 def test_where_some_clips_alone_are_noted_the_count_is_a_lower_bound(tones, tmp_path, minute, capsys):
     clips = sl.load_clips(tones, progress=False)
     note = Heard(1_000_000, 3, frozenset(marks_of_sounds(clips.subset(np.array([0, 40, 41])))))
-    save_weights(tmp_path / "w.safetensors", Network(minute), None, minute, 7, note)
+    save_weights(tmp_path / "w.safetensors", SLICERNetwork(minute), None, minute, 7, note)
     lape(tmp_path / "w.safetensors", tones, tmp_path / "out")
     said = capsys.readouterr().err
     assert "heard at least 2 of its 16 test clips and at least 1 of its 32 train clips" in said
@@ -226,7 +225,7 @@ def test_a_note_that_cannot_be_read_is_said_and_does_not_cost_the_weights(
     monkeypatch.setattr(
         Heard, "to_dict", lambda self: change({"clips": 1, "noted": 1, "sounds": "", "names": ""})
     )
-    save_weights(tmp_path / "w.safetensors", Network(minute), None, minute, 7, Heard(1, 1, frozenset()))
+    save_weights(tmp_path / "w.safetensors", SLICERNetwork(minute), None, minute, 7, Heard(1, 1, frozenset()))
     with pytest.warns(UserWarning, match=r"w\.safetensors: the note of what .* cannot be read"):
         assert sl.load(tmp_path / "w.safetensors").heard is None
 
