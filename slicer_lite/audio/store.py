@@ -317,7 +317,7 @@ def load_clips(
             raise ValueError(f"{message}. Mend or remove them, or leave out --strict.")
         warnings.warn(message, stacklevel=2)
     for remark in dict.fromkeys(remark for _, remark in clips.remarks):
-        names = [Path(path).name for path, said in clips.remarks if said == remark]
+        names = [Path(path).name for path, other in clips.remarks if other == remark]
         shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
         warnings.warn(f"{len(names)} of {len(table)} files: {remark}. {shown}", stacklevel=2)
     return clips
