@@ -15,32 +15,26 @@ changed in all of its settings, and the setting `share` pre-trains on that share
 Trainers are processes that share the device, probers processes of one CPU thread each.
 """
 
-import argparse
 import ast
-import json
 import time
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from measure import machine
+from measure import REQUIRED, RESULTS, machine, parser, processes, read, write
 
 import slicer_lite as sl
 from slicer_lite.base.device import choose_device
-from slicer_lite.base.files import write_json
 from slicer_lite.base.randomness import generator
 from slicer_lite.explore.embed import mel_statistics
 from slicer_lite.method.slicer import SLICERNetwork
 from slicer_lite.method.views import fit_views
 from slicer_lite.probe.compare import fold_accuracies
 from slicer_lite.share.weights import Pretrained, untrained
-
-RESULTS = Path(__file__).parent / "results" / "choose.json"
 
 
 @dataclass(frozen=True)
@@ -89,7 +83,7 @@ def same(result: dict[str, Any], job: Job) -> bool:
     ] == job.share
 
 
-def read(value: str) -> Any:
+def value_of(value: str) -> Any:
     """A number, True or False, or else the word itself."""
     try:
         return ast.literal_eval(value)
@@ -105,11 +99,7 @@ def done(
     jobs: list[Job], trainers: int, probers: int
 ) -> Iterator[tuple[Job, float | None, dict[str, list[float]]]]:
     """Each job with the seconds of its pre-training and its folds, as they come; not those that failed."""
-    spawn = get_context("spawn")
-    with (
-        ProcessPoolExecutor(trainers, spawn, initializer=torch.set_num_threads, initargs=(1,)) as training,
-        ProcessPoolExecutor(probers, spawn, initializer=torch.set_num_threads, initargs=(1,)) as probing,
-    ):
+    with processes(trainers) as training, processes(probers) as probing:
         trained: dict[Future[Any], Job] = {training.submit(features, job): job for job in jobs}
         probed: dict[Future[Any], tuple[Job, float | None]] = {}
         while trained or probed:
@@ -126,34 +116,35 @@ def done(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--data", required=True)
-    what = parser.add_mutually_exclusive_group(required=True)
+    options = parser(
+        __doc__,
+        data=REQUIRED,
+        device="cpu",
+        compile=False,
+        runs=Path("runs/choose"),
+        out=RESULTS / "choose.json",
+    )
+    what = options.add_mutually_exclusive_group(required=True)
     what.add_argument("--name")
     what.add_argument("--plan", type=Path)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--preset", default="tiny")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--trainers", type=int, default=1)
-    parser.add_argument("--probers", type=int, default=1)
-    parser.add_argument("--runs", type=Path, default=Path("runs/choose"))
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument("settings", nargs="*", metavar="SETTING=VALUE")
-    arguments = parser.parse_args()
+    options.add_argument("--seeds", type=int, nargs="+", default=[0])
+    options.add_argument("--preset", default="tiny")
+    options.add_argument("--trainers", type=int, default=1)
+    options.add_argument("--probers", type=int, default=1)
+    options.add_argument("settings", nargs="*", metavar="SETTING=VALUE")
+    arguments = options.parse_args()
     if arguments.plan:
-        plan = json.loads(arguments.plan.read_text())
+        plan = read(arguments.plan)
     else:
         pairs = [setting.partition("=") for setting in arguments.settings]
-        changes = {name: read(value) for name, _, value in pairs}
+        changes = {name: value_of(value) for name, _, value in pairs}
         plan = {
             "preset": arguments.preset,
             "seeds": arguments.seeds,
             "base": {},
             "settings": {arguments.name: changes},
         }
-    found = json.loads(arguments.out.read_text()) if arguments.out.exists() else []
-    have = {(result["name"], result["seed"]): result for result in found}
+    have = {(result["name"], result["seed"]): result for result in read(arguments.out, [])}
     jobs = []
     for seed in plan["seeds"]:
         for name, changes in plan["settings"].items():
@@ -186,9 +177,8 @@ def main() -> None:
         result["average"] = float(np.mean([np.mean(accuracies) for accuracies in folds.values()]))
         print(f"{job.name} seed {job.config.seed}: {100 * result['average']:.1f}", flush=True)
         # Read anew: another call may have added to it meanwhile.
-        found = json.loads(arguments.out.read_text()) if arguments.out.exists() else []
-        found = [r for r in found if (r["name"], r["seed"]) != job.key] + [result]
-        write_json(arguments.out, found)
+        others = [r for r in read(arguments.out, []) if (r["name"], r["seed"]) != job.key]
+        write(arguments.out, [*others, result])
     if failed:
         raise SystemExit(f"{len(failed)} of {len(jobs)} failed: see above.")
 

@@ -7,31 +7,25 @@ and by onnxruntime with linear layers in 8 bits; every task probed with each. No
 split is opened once. The run is kept, and a second call uses it again.
 """
 
-import argparse
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from measure import command, machine
+from measure import RESULTS, parser, write_report
 
 import slicer_lite as sl
-from slicer_lite.base.files import write_json
 from slicer_lite.config import PRESETS
 from slicer_lite.lape import evaluate
 from slicer_lite.lape.report import as_text
 from slicer_lite.share.export import save_onnx, save_program
 
-RESULTS = Path(__file__).parent / "results" / "export.json"
-
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--run", type=Path, default=Path("runs/export"))
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    arguments = parser.parse_args()
+    options = parser(__doc__, steps=100, out=RESULTS / "export.json")
+    options.add_argument("--batch-size", type=int, default=64)
+    options.add_argument("--run", type=Path, default=Path("runs/export"))
+    arguments = options.parse_args()
     clips = sl.load_clips("sounds")
     config = sl.preset("tiny", steps=arguments.steps, batch_size=arguments.batch_size)
     trained = sl.pretrain(config, clips, arguments.run, device="cpu")
@@ -47,23 +41,18 @@ def main() -> None:
     results = evaluate(trained, clips, given=features)
     print(as_text(results))
     reference = features["PyTorch"]
-    write_json(
+    write_report(
         arguments.out,
-        {
-            "what": "one encoder, exported: agreement with PyTorch, bytes of the files, linear-probe accuracy",
-            "command": command(),
-            "config": config.to_dict(),
-            "clips": {"number": len(clips), "fingerprint": clips.fingerprint()},
-            "bytes": sizes,
-            "largest_difference": {name: float(np.abs(x - reference).max()) for name, x in features.items()},
-            "largest_embedding": float(np.abs(reference).max()),
-            "average": results["average"],
-            "tasks": results["tasks"],
-            "onnxruntime": onnxruntime.__version__,
-            "machine": machine(),
-        },
+        "one encoder, exported: agreement with PyTorch, bytes of the files, linear-probe accuracy",
+        config=config.to_dict(),
+        clips={"number": len(clips), "fingerprint": clips.fingerprint()},
+        bytes=sizes,
+        largest_difference={name: float(np.abs(x - reference).max()) for name, x in features.items()},
+        largest_embedding=float(np.abs(reference).max()),
+        average=results["average"],
+        tasks=results["tasks"],
+        onnxruntime=onnxruntime.__version__,
     )
-    print(f"all in {arguments.out}")
 
 
 def bytes_of(preset: str, folder: Path) -> dict[str, int]:

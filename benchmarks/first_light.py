@@ -12,33 +12,31 @@ What an untrained encoder reaches depends much on the weights that it happens to
 over the mean of many random networks, which cost nothing to train.
 """
 
-import argparse
 import statistics
 from pathlib import Path
 from typing import Any
 
-from measure import command, machine
+from measure import REQUIRED, RESULTS, described, gain, in_points, of_seed, parser, write_report
 from scipy import stats
 
 import slicer_lite as sl
-from slicer_lite.base.files import write_json
 from slicer_lite.lape import evaluate
 from slicer_lite.lape.report import TRAINED, UNTRAINED, as_text
-from slicer_lite.probe.compare import differences, fold_accuracies
+from slicer_lite.probe.compare import fold_accuracies
 from slicer_lite.share.weights import Pretrained, untrained
-
-RESULTS = Path(__file__).parent / "results" / "first_light.json"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--untrained", type=int, default=24, help="random networks to compare with")
-    parser.add_argument("--runs", type=Path, default=Path("runs/first_light"))
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    arguments = parser.parse_args()
+    options = parser(
+        __doc__,
+        data=REQUIRED,
+        steps=200,
+        seeds=3,
+        runs=Path("runs/first_light"),
+        out=RESULTS / "first_light.json",
+    )
+    options.add_argument("--untrained", type=int, default=24, help="random networks to compare with")
+    arguments = options.parse_args()
     clips = sl.load_clips(arguments.data)
     heard = clips.for_pretraining()
     seeds, inside = [], []
@@ -47,7 +45,7 @@ def main() -> None:
         trained = sl.pretrain(config, clips, arguments.runs / f"seed-{seed}", device="cpu")
         results = evaluate(trained, clips, seed=seed)
         print(as_text(results))
-        seeds.append({"seed": seed, "average": results["average"], "tasks": results["tasks"]})
+        seeds.append(of_seed(seed, results))
         folds = fold_accuracies(sl.embed(trained.encoder, heard), heard)
         inside.append({"name": TRAINED, "seed": seed, "folds": folds})
     like = sl.load(arguments.runs / "seed-0")  # for its size and the statistics of its input
@@ -55,31 +53,20 @@ def main() -> None:
     inside += [{"name": "untrained", "seed": row["seed"], "folds": row["folds"]} for row in random]
     gains = {
         "gain_over_untrained": gain_on_test(seeds, random),
-        "gain_inside_the_train_split": differences(inside, "untrained")
-        .loc[TRAINED, ["difference", "low", "high"]]
-        .to_dict(),
+        "gain_inside_the_train_split": gain(inside, TRAINED, "untrained"),
     }
-    write_json(
+    write_report(
         arguments.out,
-        {
-            "what": "linear-probe accuracy after a short pre-training of the tiny preset, beside baselines",
-            "command": command(),
-            "config": sl.preset("tiny", steps=arguments.steps).to_dict(),
-            "clips": {
-                "trained_on": len(heard),
-                "all": len(clips),
-                "fingerprint": clips.fingerprint(),
-            },
-            **gains,
-            "inside": inside,
-            "seeds": seeds,
-            "untrained": [{"seed": row["seed"], "average": row["average"]} for row in random],
-            "machine": machine(),
-        },
+        "linear-probe accuracy after a short pre-training of the tiny preset, beside baselines",
+        config=sl.preset("tiny", steps=arguments.steps).to_dict(),
+        clips=described(clips),
+        **gains,
+        inside=inside,
+        seeds=seeds,
+        untrained=[{"seed": row["seed"], "average": row["average"]} for row in random],
     )
-    for name, gain in gains.items():
-        difference, low, high = (100 * gain[key] for key in ("difference", "low", "high"))
-        print(f"{name}: {difference:.1f} points ({low:.1f} to {high:.1f}); all in {arguments.out}")
+    for name, found in gains.items():
+        print(f"{name}: {in_points(found)}")
 
 
 def random_network(like: Pretrained, clips: sl.Clips, seed: int) -> dict[str, Any]:

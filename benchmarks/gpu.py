@@ -2,29 +2,28 @@
 
     python benchmarks/gpu.py [--parts rate,ways,whole,bounds,precision,batch,accuracy] [--data FOLDER] [--out FILE]
 
-First see that the GPU computes what the CPU does: `pytest tests/test_golden.py tests/test_devices.py`. FOLDER, for
-`accuracy`, is a set of labelled recordings with a manifest.csv. `--device cpu --out FILE` runs the same on a CPU, and
-`--quick --out FILE` takes few steps of small batches, to try the script out.
+First see that the GPU computes what the CPU does: `pytest tests/method/test_golden.py tests/base/test_devices.py`.
+FOLDER, for `accuracy`, is a set of labelled recordings with a manifest.csv. `--device cpu --out FILE` runs the same
+on a CPU, and `--quick --out FILE` takes few steps of small batches, to try the script out.
 """
 
-import argparse
 import json
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
 import torch
-from measure import machine, ratios, seconds, spread
-from speed import floor, some_clips
+from measure import RESULTS, measure_parts, parser, ratios, seconds, spread
+from speed import fill, floor, some_clips
 from torch.utils.flop_counter import FlopCounterMode
 
 import slicer_lite as sl
 from slicer_lite.base.device import choose_device
-from slicer_lite.base.files import write_json
 from slicer_lite.config import Config
 from slicer_lite.lape import learning_curve
 from slicer_lite.training import loop
@@ -32,7 +31,6 @@ from slicer_lite.training.cuda_graph import Replayed
 from slicer_lite.training.loop import Training
 from slicer_lite.training.run_folder import TIMINGS, read_metrics
 
-RESULTS = Path(__file__).parent / "results" / "gpu.json"
 EPOCHS, CLIPS = 50, 250_000  # the paper's pre-training
 
 
@@ -50,11 +48,7 @@ class Bench:
         """A run of the paper's model that has been going on for a while: memory and queue are full."""
         run = Training(config, some_clips(1024), Path(folder), self.device, compile and not self.quick)
         run.model.train()
-        memory = run.views.mixer.memory
-        for _ in range(len(memory) // 2048 + 1):
-            run.views.mixer.push(torch.randn(2048, 1, 64, 96, device=self.device))
-        run.model.queue.copy_(torch.nn.functional.normalize(torch.randn_like(run.model.queue), dim=1))
-        run.model.queue_clip.fill_(10**6)
+        fill(run)
         return run
 
     def replayed(self, work: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -236,21 +230,16 @@ PARTS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--parts", default=",".join(PARTS))
-    parser.add_argument("--data")
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    arguments = parser.parse_args()
-    if arguments.out == RESULTS and (arguments.quick or arguments.device == "cpu"):
-        parser.error(f"give --out FILE: {RESULTS.name} is for whole measurements on a GPU.")
+    kept = RESULTS / "gpu.json"
+    options = parser(__doc__, parts=",".join(PARTS), data=None, device="cuda", out=kept)
+    options.add_argument("--quick", action="store_true")
+    arguments = options.parse_args()
+    if arguments.out == kept and (arguments.quick or arguments.device == "cpu"):
+        options.error(f"give --out FILE: {kept.name} is for whole measurements on a GPU.")
     bench = Bench(arguments.device, arguments.quick, arguments.data)
-    found = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
-    for name in arguments.parts.split(","):
-        found[name] = {**PARTS[name](bench), "machine": machine()}
-        print(name, json.dumps(found[name], indent=1))
-        write_json(arguments.out, found)
+    measure_parts(
+        {name: partial(part, bench) for name, part in PARTS.items()}, arguments.parts, arguments.out
+    )
 
 
 if __name__ == "__main__":

@@ -15,18 +15,15 @@ the clips of a group independently. Candidates for the interval of the accuracy:
 Then its mean over three tasks, and the difference of two probes of the same clips, as reports show them.
 """
 
-import argparse
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
+from measure import RESULTS, parser, write_report
 from scipy.stats import norm, t
 
-from slicer_lite.base.files import write_json
 from slicer_lite.probe import intervals
 from slicer_lite.probe.intervals import clustered, wilson
 
-RESULTS = Path(__file__).parent / "results" / "intervals.json"
 SIZES = {
     "emotion: 6 x 16": [16] * 6,
     "bird: 9, of 3 to 14": [14, 10, 10, 7, 7, 6, 6, 5, 3],
@@ -138,25 +135,22 @@ def cell(correct: np.ndarray, clips: np.ndarray) -> dict[str, object]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--draws", type=int, default=600)
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    arguments = parser.parse_args()
+    options = parser(__doc__, out=RESULTS / "intervals.json")
+    options.add_argument("--draws", type=int, default=600)
+    arguments = options.parse_args()
     rng = np.random.default_rng(0)
     found = {
         name: {str(alike): coverage(sizes, alike, arguments.draws, rng) for alike in ALIKE}
         for name, sizes in SIZES.items()
     }
     tasks = {str(alike): over_tasks(alike, arguments.draws, rng) for alike in ALIKE}
-    write_json(
+    write_report(
         arguments.out,
-        {
-            "what": "share of 95 % intervals that hold the truth, of simulated test splits",
-            "draws": arguments.draws,
-            "truths": TRUTHS,
-            "coverage": found,
-            "three tasks": tasks,
-        },
+        "share of 95 % intervals that hold the truth, of simulated test splits",
+        draws=arguments.draws,
+        truths=TRUTHS,
+        coverage=found,
+        **{"three tasks": tasks},
     )
     print(f"{'mean (least) over truths':26}" + "".join(f"{name:>24}" for name in CANDIDATES))
     for name, by_alike in found.items():

@@ -10,32 +10,25 @@ with them. docs/learning.svg is drawn from the results of preset tiny, those of 
 results/learning_PRESET.json; with --out neither is touched.
 """
 
-import argparse
 from pathlib import Path
 
 import pandas as pd
-from measure import command, machine
+from measure import REQUIRED, RESULTS, described, of_seed, parser, read, write_report
 
 import slicer_lite as sl
 from slicer_lite import lape
-from slicer_lite.base.files import write_json
 from slicer_lite.explore import figures
 from slicer_lite.lape.report import TRAINED, as_text
 
-RESULTS = Path(__file__).parent / "results" / "learning.json"
 FIGURE = Path(__file__).parents[1] / "docs" / "learning.svg"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--preset", default="tiny")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--runs", type=Path, default=Path("runs/choose"))
-    parser.add_argument("--out", type=Path)
-    arguments = parser.parse_args()
+    options = parser(
+        __doc__, data=REQUIRED, seeds=3, device="cpu", compile=False, runs=Path("runs/choose"), out=None
+    )
+    options.add_argument("--preset", default="tiny")
+    arguments = options.parse_args()
     clips = sl.load_clips(arguments.data)
     config = sl.preset(arguments.preset)
     curves, labels, seeds = [], [], []
@@ -47,33 +40,29 @@ def main() -> None:
         given = lape.features(trained, clips, seed)
         results = lape.evaluate(trained, clips, seed, given=given)
         print(as_text(results))
-        seeds.append({"seed": seed, "average": results["average"], "tasks": results["tasks"]})
+        seeds.append(of_seed(seed, results))
         curves.append(lape.learning_curve(run, clips).assign(seed=seed))
         few = lape.label_curve(given, clips)
         few = few.groupby(["features", "count"], sort=False)["accuracy"].mean().reset_index()
         labels.append(few.assign(seed=seed))
     averages = pd.DataFrame([row["average"] for row in seeds]).mean()
-    found = {
-        "what": "test accuracy of linear probes, mean over tasks: along pre-training, and with few labels",
-        "command": command(),
-        "config": config.to_dict(),
-        "clips": {
-            "trained_on": len(clips.for_pretraining()),
-            "all": len(clips),
-            "fingerprint": clips.fingerprint(),
-        },
-        "seeds": seeds,
-        "baselines": averages.drop(TRAINED).to_dict(),
-        "curve": pd.concat(curves).to_dict("records"),
-        "labels": pd.concat(labels).to_dict("records"),
-        "machine": machine(),
-    }
-    own = RESULTS if arguments.preset == "tiny" else RESULTS.with_stem(f"{RESULTS.stem}_{arguments.preset}")
-    path = arguments.out or own
-    write_json(path, found)
-    if path == RESULTS:
-        figures.learning(found).savefig(FIGURE)
-    print(f"averages: {(100 * averages).round(1).to_dict()}; all in {path}")
+    drawn = RESULTS / "learning.json"
+    path = arguments.out or (
+        drawn if arguments.preset == "tiny" else RESULTS / f"learning_{arguments.preset}.json"
+    )
+    write_report(
+        path,
+        "test accuracy of linear probes, mean over tasks: along pre-training, and with few labels",
+        config=config.to_dict(),
+        clips=described(clips),
+        seeds=seeds,
+        baselines=averages.drop(TRAINED).to_dict(),
+        curve=pd.concat(curves).to_dict("records"),
+        labels=pd.concat(labels).to_dict("records"),
+    )
+    if path == drawn:
+        figures.learning(read(path)).savefig(FIGURE)
+    print(f"averages: {(100 * averages).round(1).to_dict()}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ measured on the file as it is shipped, in half precision. With --note nothing is
 get a new note of what they have heard, and every number and the card stay as they are.
 """
 
-import argparse
 import dataclasses
 import re
 from collections import Counter
@@ -19,7 +18,7 @@ from textwrap import wrap
 from typing import Any
 
 import pandas as pd
-from measure import machine
+from measure import machine, parser
 
 import slicer_lite as sl
 from slicer_lite.audio.table import Table, make_table, read_table
@@ -32,22 +31,19 @@ FREE = re.compile(r"CC0|Public Domain|CC BY(-SA)?( \d\.\d| \(version not stated\
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--data", type=Path)
-    parser.add_argument("--name", default="tiny", choices=["tiny", "small"])
-    parser.add_argument("--steps", type=int)
-    parser.add_argument("--note", action="store_true")
-    parser.add_argument("--runs", type=Path, default=Path("runs/ship"))
-    arguments = parser.parse_args()
+    options = parser(__doc__, data=None, steps=None, runs=Path("runs/ship"))
+    options.add_argument("--name", default="tiny", choices=["tiny", "small"])
+    options.add_argument("--note", action="store_true")
+    arguments = options.parse_args()
     world = read_table("sounds")
     recordings = pd.DataFrame(columns=["path", "source", "licence"])
     if arguments.data is not None:
-        recordings = free_recordings(arguments.data)
+        recordings = free_recordings(Path(arguments.data))
     config = sl.preset(arguments.name)
     if arguments.steps is not None:
         config = config.replace(steps=arguments.steps)
     sounds = [path for path, split in zip(world.paths, world.split, strict=True) if split == "train"]
-    files = [*sounds, *(arguments.data / path for path in recordings["path"])] if arguments.data else sounds
+    files = [*sounds, *(Path(arguments.data) / path for path in recordings["path"])]
     clips = sl.load_clips(unlabelled(files), strict=True)
     # Clips that were cut are no longer the sound that their data set has: those go by their names there.
     heard = dataclasses.replace(

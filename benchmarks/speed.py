@@ -10,13 +10,13 @@ Run it on an idle machine. Figures are medians of 3 to 10 repeats, with the smal
 values; ratios are taken turn by turn. Parts that are not asked for keep the figures that the file has.
 """
 
-import argparse
-import json
 import subprocess
 import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from unittest import mock
@@ -25,20 +25,18 @@ import numpy as np
 import pandas as pd
 import soundfile
 import torch
-from measure import machine, ratios, seconds, spread
+from measure import RESULTS, measure_parts, parser, ratios, seconds, spread
 
 import slicer_lite as sl
 from slicer_lite.audio.store import _write_index
 from slicer_lite.audio.table import make_table
 from slicer_lite.base.device import autocast, keep_freed_blocks, trains_in_bf16
-from slicer_lite.base.files import write_json
 from slicer_lite.config import SAMPLE_RATE, WINDOW, Config
 from slicer_lite.method.kmix import KMix
 from slicer_lite.method.slicer import SLICER
 from slicer_lite.method.views import TwoViews
 from slicer_lite.training.loop import Training
 
-RESULTS = Path(__file__).parent / "results" / "speed.json"
 CPU = torch.device("cpu")
 
 
@@ -47,11 +45,19 @@ def some_clips(count: int = 1024, length: int = 2 * WINDOW) -> sl.Clips:
     return sl.Clips.from_waveforms([rng.uniform(-0.3, 0.3, length).astype(np.float32) for _ in range(count)])
 
 
-def views() -> dict[str, object]:
-    """Milliseconds a clip for both views, from the store to the crop, one thread, with a full memory."""
+@contextmanager
+def one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def views() -> dict[str, object]:
+    """Milliseconds a clip for both views, from the store to the crop, one thread, with a full memory."""
+    with one_thread():
         batch, clips, config = 256, some_clips(), sl.preset("tiny")
         both = TwoViews(config, -5.0, 4.0, torch.randn(4, 64))
         both.mixer.push(torch.randn(config.mix_memory, 1, 64, 96))
@@ -82,15 +88,12 @@ def views() -> dict[str, object]:
             "batch": batch,
             "threads": 1,
         }
-    finally:
-        torch.set_num_threads(threads)
 
 
 def kmix() -> dict[str, object]:
     """Milliseconds a clip for one view's k-mix, against the sizes of memory and clusters, one thread."""
-    threads, batch = torch.get_num_threads(), 256
-    torch.set_num_threads(1)
-    try:
+    batch = 256
+    with one_thread():
         x, draws = torch.randn(batch, 1, 64, 96), torch.rand(batch, 2)
         sizes = {(2048, 4): None, (65_536, 4): None, (2048, 256): None}
         mixers = []
@@ -108,8 +111,6 @@ def kmix() -> dict[str, object]:
             "memory 65536 / 2048": ratios(times[1], times[0]),
             "256 / 4 clusters": ratios(times[2], times[0]),
         }
-    finally:
-        torch.set_num_threads(threads)
 
 
 def floor(model: SLICER, view1: torch.Tensor, view2: torch.Tensor) -> None:
@@ -123,18 +124,22 @@ def floor(model: SLICER, view1: torch.Tensor, view2: torch.Tensor) -> None:
     model.student.zero_grad(set_to_none=True)
 
 
+def fill(training: Training) -> None:
+    """Fill k-mix's memory and the queue of keys, as they are when a run has been going on for a while."""
+    mixer, queue = training.views.mixer, training.model.queue
+    for _ in range(len(mixer.memory) // 2048 + 1):
+        mixer.push(torch.randn(2048, 1, 64, 96, device=queue.device))
+    queue.copy_(torch.nn.functional.normalize(torch.randn_like(queue), dim=1))
+    training.model.queue_clip.fill_(10**6)
+
+
 def step(name: str, batch: int, **changes: object) -> dict[str, object]:
     """Clips per second of a whole training step from the store, and of its floor."""
     config: Config = sl.preset(name, batch_size=batch, **changes)
     with tempfile.TemporaryDirectory() as folder:
         training = Training(config, some_clips(), Path(folder), CPU)
         training.model.train()
-        for _ in range(config.mix_memory // batch + 1):  # a full memory and a full queue
-            training.views.mixer.push(torch.randn(batch, 1, 64, 96))
-        training.model.queue.copy_(
-            torch.nn.functional.normalize(torch.randn_like(training.model.queue), dim=1)
-        )
-        training.model.queue_clip.fill_(10**6)
+        fill(training)
         view1, view2 = torch.randn(2, batch, 1, 64, 96).unbind(0)
         repeats = 7 if batch <= 128 else 5
         with keep_freed_blocks(CPU, trains_in_bf16(config, CPU)):  # as `pretrain` does
@@ -301,19 +306,12 @@ PARTS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--parts", default=",".join([*PARTS, "pretraining", "run"]))
-    parser.add_argument("--data", default="sounds")
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    arguments = parser.parse_args()
     on_data = {"pretraining": pretraining, "run": whole_run}
+    names = ",".join([*PARTS, *on_data])
+    arguments = parser(__doc__, parts=names, data="sounds", out=RESULTS / "speed.json").parse_args()
     parts = {**PARTS, **{name: partial(part, arguments.data) for name, part in on_data.items()}}
     warnings.simplefilter("ignore")
-    found = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
-    for name in arguments.parts.split(","):
-        found[name] = {**parts[name](), "machine": machine()}
-        print(name, json.dumps(found[name], indent=1))
-        write_json(arguments.out, found)
+    measure_parts(parts, arguments.parts, arguments.out)
 
 
 if __name__ == "__main__":

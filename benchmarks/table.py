@@ -3,13 +3,13 @@
 python benchmarks/table.py      puts it into README.md, between its two marks
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from measure import RESULTS, read
+
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
 PRESETS = ("tiny", "small", "paper")
 BEGIN, END = "<!-- made by benchmarks/table.py -->\n", "<!-- end -->\n"
 
@@ -22,7 +22,7 @@ def table() -> str:
         f"| {name} | {' | '.join(_cell(column[name], pattern) for column in columns)} |"
         for name, pattern in CPU_ROWS.items()
     ]
-    gpu = json.loads((RESULTS / "gpu.json").read_text())
+    gpu = read(RESULTS / "gpu.json")
     lines += ["", f"| on one {gpu['rate']['machine']['gpu']} | |", "|---|---|"]
     lines += [f"| {name} | {_cell(found, pattern)} |" for name, found, pattern in on_gpu(gpu)]
     return "\n".join(lines) + "\n"
@@ -46,7 +46,7 @@ CPU_ROWS = {
 
 def on_cpu(file: str) -> dict[str, Mapping[str, float]]:
     """What one machine's file says for each of `CPU_ROWS`."""
-    speed = json.loads((RESULTS / file).read_text())
+    speed = read(RESULTS / file)
     step, views, embedding = speed["step"], speed["views"]["milliseconds a clip"], speed["embedding"]
     found = [
         speed["pretraining"]["clips_per_second"],

@@ -10,23 +10,15 @@ untrained networks of results/first_light.json. Labels are not used in pre-train
 touched.
 """
 
-import argparse
-import json
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
-from measure import command, machine
+from measure import REQUIRED, RESULTS, gain, in_points, parser, processes, read, write_report
 
 import slicer_lite as sl
-from slicer_lite.base.files import write_json
-from slicer_lite.probe.compare import differences, fold_accuracies
+from slicer_lite.probe.compare import fold_accuracies
 from slicer_lite.probe.linear import split_folds
 
-RESULTS = Path(__file__).parent / "results"
 FOLDS = 5
 
 Folds = dict[str, list[float]]  # of each task, the accuracy of each fold
@@ -64,23 +56,20 @@ def sorted_by_hearing(networks: list[Folds]) -> dict[str, Folds]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--runs", type=Path, default=Path("runs/unheard"))
-    parser.add_argument("--trainers", type=int, default=2, help="processes of one thread each")
-    parser.add_argument("--out", type=Path, default=RESULTS / "unheard.json")
-    arguments = parser.parse_args()
+    options = parser(
+        __doc__, data=REQUIRED, steps=200, runs=Path("runs/unheard"), out=RESULTS / "unheard.json"
+    )
+    options.add_argument("--trainers", type=int, default=2, help="processes of one thread each")
+    arguments = options.parse_args()
     sl.load_clips(arguments.data)  # decoded once, before several want it
-    spawn = get_context("spawn")
-    with ProcessPoolExecutor(arguments.trainers, spawn, torch.set_num_threads, (1,)) as pool:
+    with processes(arguments.trainers) as pool:
         calls = [
             pool.submit(without, fold, arguments.data, arguments.steps, arguments.runs)
             for fold in range(FOLDS)
         ]
         clips, networks = zip(*[call.result() for call in calls], strict=True)
     by_hearing = sorted_by_hearing(list(networks))
-    first = json.loads((RESULTS / "first_light.json").read_text())
+    first = read(RESULTS / "first_light.json")
     random = [row["folds"] for row in first["inside"] if row["name"] == "untrained"]
     by_hearing["untrained"] = {
         task: np.mean([folds[task] for folds in random], axis=0).tolist() for task in random[0]
@@ -96,31 +85,20 @@ def main() -> None:
     averages = {
         name: float(np.mean([np.mean(task) for task in folds.values()])) for name, folds in by_hearing.items()
     }
-    write_json(
+    write_report(
         arguments.out,
-        {
-            "what": "linear-probe accuracy inside the train split, of sounds heard and not heard in pre-training",
-            "command": command(),
-            "config": sl.preset("tiny", steps=arguments.steps).to_dict(),
-            "clips_trained_on": clips,
-            "average": averages,
-            **gains,
-            "folds": by_hearing,
-            "networks": networks,
-            "machine": machine(),
-        },
+        "linear-probe accuracy inside the train split, of sounds heard and not heard in pre-training",
+        config=sl.preset("tiny", steps=arguments.steps).to_dict(),
+        clips_trained_on=clips,
+        average=averages,
+        **gains,
+        folds=by_hearing,
+        networks=networks,
     )
     for name, average in averages.items():
         print(f"{name}: {100 * average:.1f}")
     for name, found in gains.items():
-        print(
-            f"{name}: {100 * found['difference']:.1f} ({100 * found['low']:.1f} to {100 * found['high']:.1f})"
-        )
-
-
-def gain(rows: list[dict[str, Any]], name: str, base: str) -> dict[str, float]:
-    pair = [row for row in rows if row["name"] in (name, base)]
-    return differences(pair, base).loc[name, ["difference", "low", "high"]].to_dict()
+        print(f"{name}: {in_points(found)}")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ import slicer_lite as sl
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
 NOTEBOOKS = sorted(ROOT.glob("notebooks/*.ipynb"))
+CARDS = sorted(ROOT.glob("slicer_lite/**/*.md"))
+SOURCES = sorted([*ROOT.glob("slicer_lite/**/*.py"), *ROOT.glob("benchmarks/*.py")])
 
 
 def markdown(path):
@@ -37,6 +39,124 @@ def test_links_inside_the_project_lead_somewhere(path):
     targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", text)
     missing = [t for t in targets if "://" not in t and not (path.parent / t).exists()]
     assert not missing
+
+
+def test_the_lab_books_verdicts_quote_the_result_files():
+    def results(name):
+        return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+
+    def gain(found):
+        return "{difference:.1f}{{}} ({low:.1f} to {high:.1f})".format(
+            **{k: 100 * v for k, v in found.items()}
+        )
+
+    def reached(name):
+        seeds = pd.DataFrame([seed["average"] for seed in results(name)["seeds"]])
+        return [f"{100 * seeds[features].mean():.1f}" for features in ("slicer", "untrained encoder")]
+
+    light, apart = results("first_light"), results("unheard")
+    tiny, small, wide = map(reached, ("learning", "learning_small", "wide"))
+    rows = [line for line in markdown(ROOT / "docs" / "experiments.md").splitlines() if line.startswith("| ")]
+    answers = {row.split(" | ")[0].strip("| "): row.split(" | ")[1] for row in rows if "](#" in row}
+    assert answers["Is anything learnt in 200 steps?"] == (
+        f"Yes: {gain(light['gain_over_untrained']).format(' points on test')}, "
+        f"{gain(light['gain_inside_the_train_split']).format(' inside')}."
+    )
+    assert answers["Is it so of sounds that were not heard?"] == (
+        f"Yes, with AdamW: {gain(apart['unheard_over_untrained']).format(' points')}; "
+        f"of heard sounds {gain(apart['heard_over_untrained']).format('')}."
+    )
+    assert answers["How far does preset tiny get?"].startswith(f"{tiny[0]} on test; untrained {tiny[1]}.")
+    assert answers["How far does preset small get?"].startswith(
+        f"{small[0]} on test; untrained {small[1]}. With d = 2,048 {wide[0]}; untrained {wide[1]}."
+    )
+
+
+def anchor(heading):
+    """Where a heading is found, as GitHub and the site have it."""
+    return re.sub(r"\s", "-", re.sub(r"[^\w\s-]", "", heading.strip().lower()))
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_links_to_a_heading_name_one_that_is_there(path):
+    text = re.sub(r"```.*?```", "", markdown(path), flags=re.DOTALL)
+    missing = []
+    for page, place in re.findall(r"\]\(([^):#\s]*)#([^)\s]+)\)", text):
+        target = path.parent / page if page else path
+        headings = re.findall(r"^#+ (.*)$", markdown(target), flags=re.MULTILINE)
+        if place not in map(anchor, headings):
+            missing.append(f"{page}#{place}")
+    assert not missing
+
+
+def docstrings(path):
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    return [
+        node.value.value
+        for node in nodes
+        if isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    ]
+
+
+def is_module(name):
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def is_there(name):
+    """Whether `slicer_lite.x.y` is a module, or something in one."""
+    known, rest = name.split("."), []
+    while not is_module(".".join(known)):
+        rest.insert(0, known.pop())
+    found = importlib.import_module(".".join(known))
+    for part in rest:
+        found = getattr(found, part, None)
+    return found is not None
+
+
+def not_there(text):
+    """Files, modules and names of this project that a text names and that do not exist."""
+    paths = re.findall(r"(?<![\w./-])(?:slicer_lite|tests|benchmarks|notebooks|docs)/[\w./*-]*\w", text)
+    modules = re.findall(r"(?:from|import|runner|-m) (slicer_lite(?:\.\w+)+)", text)
+    imported = re.findall(r"from (slicer_lite[\w.]*) import (\w+)", text)
+    names = re.findall(r"(?<![\w./-])slicer_lite(?:\.[A-Za-z_]\w*)+", text)
+    return [
+        *(path for path in paths if not any(ROOT.glob(path))),
+        *(module for module in modules if not is_module(module)),
+        *(name for name in [*names, *map(".".join, imported)] if not is_there(name)),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "`slicer_lite/muon.py`",
+        "`tests/test_golden.py`",
+        "`slicer_lite.weights`",
+        "from slicer_lite.hub import HubModel",
+        "from slicer_lite.share.hub import Hub",
+        "python -m heareval.embeddings.runner slicer_lite.hear",  # an attribute, but no module
+    ],
+)
+def test_a_name_that_is_not_there_is_found(text):
+    assert not_there(text)
+
+
+@pytest.mark.parametrize("path", PAGES + CARDS, ids=lambda path: path.name)
+def test_pages_name_files_and_modules_that_are_there(path):
+    text = markdown(path)
+    if path.name == "README.md":  # tests/test_readme.py holds 'The house' to the folders
+        text = re.sub(r"## The house.*?(?=\n## )", "", text, flags=re.DOTALL)
+    assert not not_there(text)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_docstrings_name_files_and_modules_that_are_there(path):
+    assert not not_there("\n".join(docstrings(path)))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
@@ -90,13 +210,7 @@ def test_the_export_page_quotes_its_result_file():
 @pytest.mark.parametrize("path", sorted(ROOT.glob("slicer_lite/**/*.py")), ids=lambda path: path.name)
 def test_source_marks_in_docstrings_are_no_links(path):
     """[P], [R] with a comma: Markdown takes two brackets side by side for a link, and the site stops at it."""
-    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-    texts = [
-        node.value.value
-        for node in nodes
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-    ]
-    assert not [text for text in texts if re.search(r"\[(P|R|B|C|M|ours)\](\s?\[|\()", str(text))]
+    assert not [text for text in docstrings(path) if re.search(r"\[(P|R|B|C|M|ours)\](\s?\[|\()", text)]
 
 
 @pytest.mark.slow
