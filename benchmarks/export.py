@@ -17,7 +17,7 @@ from measure import RESULTS, parser, write_report
 import slicer_lite as sl
 from slicer_lite.config import PRESETS
 from slicer_lite.lape import evaluate
-from slicer_lite.lape.report import as_text
+from slicer_lite.probe.evaluate import as_text
 from slicer_lite.share.export import save_onnx, save_program
 
 

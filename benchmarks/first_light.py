@@ -21,8 +21,8 @@ from scipy import stats
 
 import slicer_lite as sl
 from slicer_lite.lape import evaluate
-from slicer_lite.lape.report import TRAINED, UNTRAINED, as_text
 from slicer_lite.probe.compare import fold_accuracies
+from slicer_lite.probe.evaluate import TRAINED, UNTRAINED, as_text
 from slicer_lite.share.weights import Pretrained, untrained
 
 

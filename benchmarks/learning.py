@@ -18,7 +18,7 @@ from measure import REQUIRED, RESULTS, described, of_seed, parser, read, write_r
 import slicer_lite as sl
 from slicer_lite import lape
 from slicer_lite.explore import figures
-from slicer_lite.lape.report import TRAINED, as_text
+from slicer_lite.probe.evaluate import TRAINED, as_text
 
 FIGURE = Path(__file__).parents[1] / "docs" / "learning.svg"
 

@@ -23,7 +23,7 @@ from measure import machine, parser
 import slicer_lite as sl
 from slicer_lite.audio.table import Table, make_table, read_table
 from slicer_lite.lape import TASKS, evaluate
-from slicer_lite.lape.report import PLAIN, TRAINED, UNTRAINED, basis, shown
+from slicer_lite.probe.evaluate import PLAIN, TRAINED, UNTRAINED, basis, shown
 from slicer_lite.share.heard import Heard, mark_of_name
 from slicer_lite.share.weights import SHIPPED, SUFFIX, save_weights
 

@@ -6,7 +6,6 @@ The build stops at a link that leads nowhere, in any page, and at anything that 
 """
 
 import dataclasses
-import importlib.util
 import logging
 import re
 import shutil
@@ -16,6 +15,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import nbformat
+from house import rooms
 from latex2mathml.converter import convert
 from mkdocs.commands.build import build
 from mkdocs.config import load_config
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def lay_out() -> list[str]:
-    """Copy the sources side by side, as in the repository, so that their links hold; write a page for each module."""
+    """Copy the sources side by side, as in the repository, so that their links hold; write a page for each room."""
     for folder in (SOURCE, SITE):
         shutil.rmtree(folder, ignore_errors=True)
     (SOURCE / "reference").mkdir(parents=True)
@@ -77,17 +77,14 @@ def lay_out() -> list[str]:
             if cell.cell_type == "markdown":
                 cell.source = with_mathml(cell.source)
         nbformat.write(notebook, path)
-    listed = house((ROOT / "README.md").read_text(encoding="utf-8"))
-    modules = [
-        name for name in listed if importlib.util.find_spec(f"slicer_lite.{name}").origin
-    ]  # folders of data have none
+    modules = list(rooms((ROOT / "README.md").read_text(encoding="utf-8")))
     for module in modules:
         (SOURCE / "reference" / f"{module}.md").write_text(reference(module), encoding="utf-8")
     return modules
 
 
 def reference(module: str) -> str:
-    """The page of a module, or of a package with all its modules."""
+    """The page of a room: of a module, or of a folder with all its modules."""
     if module == "config":
         return settings()
     packaged = ROOT / "slicer_lite" / module
@@ -129,12 +126,6 @@ def with_mathml(text: str) -> str:
 
     pattern = r"(?P<code>```.*?```|`[^`\n]*`)|\$\$(?P<block>.+?)\$\$|\$(?P<line>[^$\n]+)\$"
     return re.sub(pattern, drawn, text, flags=re.DOTALL)
-
-
-def house(readme: str) -> list[str]:
-    """The package's modules in the order in which README lists them."""
-    listed = readme.partition("slicer_lite/\n")[2].partition("notebooks/ ")[0]
-    return [line.split()[0].removesuffix(".py").rstrip("/") for line in listed.splitlines() if line.strip()]
 
 
 def drop_idle_scripts(site: Path) -> None:

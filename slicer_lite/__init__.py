@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from slicer_lite.explore.embed import embed
     from slicer_lite.method import kmix, losses
     from slicer_lite.method.crop import RandomResizeCrop
-    from slicer_lite.method.encoder import Encoder
+    from slicer_lite.method.encoder import Encoder, FrameEncoder
     from slicer_lite.method.kmix import KMix
     from slicer_lite.method.logmel import LogMel
     from slicer_lite.method.slicer import SLICER
+    from slicer_lite.method.wrapped import as_encoder
     from slicer_lite.share import hear
     from slicer_lite.share.weights import Pretrained, load, load_encoder
     from slicer_lite.sounds import make_sounds
@@ -37,10 +38,12 @@ _MODULE_OF = {
     "Clips": "audio.store",
     "Config": "config",
     "Encoder": "method.encoder",
+    "FrameEncoder": "method.encoder",
     "KMix": "method.kmix",
     "LogMel": "method.logmel",
     "Pretrained": "share.weights",
     "RandomResizeCrop": "method.crop",
+    "as_encoder": "method.wrapped",
     "embed": "explore.embed",
     "load": "share.weights",
     "load_clips": "audio.store",
@@ -69,10 +72,12 @@ __all__ = [
     "Clips",
     "Config",
     "Encoder",
+    "FrameEncoder",
     "KMix",
     "LogMel",
     "Pretrained",
     "RandomResizeCrop",
+    "as_encoder",
     "embed",
     "hear",
     "kmix",

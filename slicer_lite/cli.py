@@ -9,8 +9,10 @@ import signal
 import sys
 import warnings
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import or_
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -21,7 +23,7 @@ from slicer_lite.config import PRESETS, Config
 from slicer_lite.explore.embed import embed
 from slicer_lite.lape.checkpoints import load_lape, save_lape
 from slicer_lite.lape.commands import Lape
-from slicer_lite.lape.report import as_text, evaluate
+from slicer_lite.probe.evaluate import as_text, evaluate
 from slicer_lite.share.weights import LAPE_SUFFIXES, load, save_weights
 from slicer_lite.sounds import make_sounds
 from slicer_lite.training import health
@@ -236,15 +238,7 @@ COMMANDS = {
     "export": Export,
     "doctor": Doctor,
 }
-Command = (
-    Annotated[MakeSounds, tyro.conf.subcommand("make-sounds")]
-    | Annotated[Pretrain, tyro.conf.subcommand("pretrain")]
-    | Annotated[Embed, tyro.conf.subcommand("embed")]
-    | Annotated[Probe, tyro.conf.subcommand("probe")]
-    | Annotated[Lape, tyro.conf.subcommand("lape")]
-    | Annotated[Export, tyro.conf.subcommand("export")]
-    | Annotated[Doctor, tyro.conf.subcommand("doctor")]
-)
+_ANY: Any = reduce(or_, (Annotated[kind, tyro.conf.subcommand(name)] for name, kind in COMMANDS.items()))
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -294,7 +288,7 @@ def _parse(arguments: list[str]) -> MakeSounds | Pretrain | Embed | Probe | Lape
     flags = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes)
     name, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
     if name not in COMMANDS:  # --help, or a mistake
-        return tyro.cli(Command, args=arguments, prog="slicer-lite", config=flags)
+        return tyro.cli(_ANY, args=arguments, prog="slicer-lite", config=flags)
     prog, preset = f"slicer-lite {name}", _value_of("--preset", rest)
     if name == "pretrain" and preset in PRESETS:
         default = Pretrain(tyro.MISSING, tyro.MISSING, preset, settings=PRESETS[preset])  # type: ignore[arg-type]

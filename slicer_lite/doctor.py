@@ -140,9 +140,7 @@ def _audio() -> Finding:
 
 def _disk() -> Finding:
     folder = cache_folder()
-    existing = folder
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
+    existing = next((place for place in (folder, *folder.parents) if place.exists()), folder)
     if not existing.is_dir():
         return Finding(
             "disk",

@@ -623,6 +623,49 @@ def test_what_is_no_encoder_is_named(encoder):
         sl.embed(encoder, [np.zeros(100)])
 
 
+class Flat(torch.nn.Module):
+    """No encoder, unless it is given what it lacks."""
+
+    def __init__(self, answer=None, **attributes):
+        super().__init__()
+        self.answer = answer
+        for name, value in attributes.items():
+            setattr(self, name, value)
+
+    def forward(self, lms):
+        return self.answer(lms) if self.answer else lms.squeeze(1).transpose(1, 2)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("tiny", "expected a torch.nn.Module, or a class or function .* got a str."),
+        (None, "expected a torch.nn.Module, .* got a NoneType."),
+        (lambda: 3, "expected a torch.nn.Module, .* got a function that makes a int."),
+        (torch.nn.Linear, "Linear cannot be called without arguments (.*'in_features'.*): .*lambda: Linear"),
+        (Flat(), "Flat has no `dim`: set it to the number of values in a frame embedding"),
+        (Flat(dim=0), "Flat has dim = 0: set it"),
+        (Flat(dim="64"), "Flat has dim = '64': set it"),
+        (Flat(dim=32), "Flat gives (2, 96, 64) of torch.float32 .* expected .* (2, T', 32), 32 being its `dim`"),
+        (Flat(lambda lms: lms, dim=96), "Flat gives (2, 1, 64, 96)"),
+        (Flat(lambda lms: lms[:1, 0], dim=96), "Flat gives (1, 64, 96)"),
+        (Flat(lambda lms: lms[:, 0].long(), dim=96), "Flat gives (2, 64, 96) of torch.int64"),
+        (Flat(lambda lms: (lms, 3), dim=96), "Flat gives a tuple: expected float frame embeddings"),
+        (Flat(torch.nn.Conv1d(64, 8, 3), dim=8), "Flat does not take log-mels of shape (2, 1, 64, 96): Runtime"),
+        (sl.Encoder(n_mels=80, channels=2, dim=4), "Encoder does not take log-mels of shape (2, 1, 64, 96)"),
+    ],
+)  # fmt: skip
+def test_what_cannot_stand_for_an_encoder_is_named(source, message):
+    pattern = "^encoder: " + ".*".join(re.escape(part) for part in message.split(".*"))
+    with pytest.raises(ValueError, match=pattern):
+        sl.as_encoder(source)
+
+
+def test_a_network_that_is_no_encoder_yet_is_told_how_to_become_one():
+    with pytest.raises(ValueError, match=r"got a Flat: give .* slicer_lite.as_encoder\(…\) makes one of it"):
+        sl.embed(Flat(dim=64), [np.zeros(100)])
+
+
 @pytest.mark.parametrize("choice", [[0.5], [[0]], [True], "a", 1.5, None])
 def test_what_chooses_no_clips_is_named(choice):
     with pytest.raises(

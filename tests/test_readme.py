@@ -141,13 +141,6 @@ def test_table_of_speeds_is_made_from_the_result_files(monkeypatch):
     assert table.with_table(readme) == readme
 
 
-def test_readme_names_every_file_of_the_package():
-    house = (ROOT / "README.md").read_text().partition("slicer_lite/\n")[2].partition("notebooks/ ")[0]
-    listed = {line.split()[0].rstrip("/") for line in house.splitlines() if line.strip()}
-    there = {p.name for p in (ROOT / "slicer_lite").iterdir() if not p.name.startswith("_")}
-    assert listed == there
-
-
 def test_the_scaling_tables_follow_from_the_measured_rates():
     page = (ROOT / "docs" / "scaling.md").read_text()
     step = results("speed.json")["step"]

@@ -21,7 +21,6 @@ import pandas as pd
 
 from slicer_lite.audio.decode import MEDIA, pyav
 from slicer_lite.base.files import absolute, hidden, in_other_form, near_miss
-from slicer_lite.sounds import VERSION, make_sounds
 
 # All that libsndfile reads, but for .mat, which rarely holds sound, and .raw, which has no header.
 AUDIO_SUFFIXES = frozenset(
@@ -108,6 +107,8 @@ def read_table(
                 "'sounds' means the embedded sound world. The folder of that name that is here is ./sounds.",
                 stacklevel=3,
             )
+        from slicer_lite.sounds import VERSION, make_sounds  # here, because SciPy takes a second
+
         world = make_sounds(cache_folder() / f"sounds-{VERSION}", progress=progress)
         return _read_csv(world / "manifest.csv", allow_outside=False)
     path = absolute(Path(source).expanduser())

@@ -2,6 +2,9 @@
 
 Started by `torchrun --nproc-per-node=N -m slicer_lite pretrain …`: each process has an N-th of every batch, and
 all have the whole queue and memory. What a loss compares across clips is gathered.
+
+Only what stands inside `processes` talks to others. A network in somebody else's distributed program is on its own
+there, until that program shares a run: the others might not call it, and it would wait for them for ever.
 """
 
 from __future__ import annotations
@@ -25,17 +28,18 @@ from torch.distributed.rendezvous import rendezvous
 _PATIENCE = timedelta(days=1)
 # NCCL has no such connection: there a process that does not answer in a step is given up after this time [ours].
 _STEP = timedelta(minutes=10)
-_waiting: Any = None  # all processes as a group on gloo, with the long patience: for `first_alone`
+# All processes as a group on gloo, with the long patience: for `first_alone`. None outside `processes`.
+_waiting: Any = None
 
 
 def rank() -> int:
-    """This process's number, from 0."""
-    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+    """This process's number, from 0; 0 outside `processes`."""
+    return 0 if _waiting is None else dist.get_rank()
 
 
 def size() -> int:
-    """How many processes there are."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    """How many processes there are; 1 outside `processes`."""
+    return 1 if _waiting is None else dist.get_world_size()
 
 
 def size_here() -> int:
@@ -47,22 +51,18 @@ def size_here() -> int:
 def processes(device: torch.device) -> Iterator[torch.device]:
     """Join the processes that torchrun has started, if it has; yields the device of this one.
 
+    Where the caller has joined processes already, they are taken as they are, and stay joined afterwards.
+
     Raises:
         ConnectionError: another process has ended, for a reason that it says itself; so all of them end.
     """
     global _waiting
-    if "RANK" not in os.environ or size() > 1:
+    joined = dist.is_available() and dist.is_initialized()
+    if _waiting is not None or not (joined or "RANK" in os.environ):
         yield device
         return
-    if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        torch.cuda.set_device(device)
-    place, number, count = _meeting_place()
-    # Under a new name each time: what a run before this one has left there would be taken for this one's.
-    place = dist.PrefixStore(f"run {next(_runs)}", place)
-    backend = "nccl" if device.type == "cuda" else "gloo"
-    patience = _STEP if backend == "nccl" else _PATIENCE
-    dist.init_process_group(backend, store=place, rank=number, world_size=count, timeout=patience)
+    if not joined:
+        device = _join(device)
     try:
         _waiting = dist.new_group(backend="gloo", timeout=_PATIENCE)
         yield device
@@ -77,8 +77,25 @@ def processes(device: torch.device) -> Iterator[torch.device]:
         get_error_handler().record_exception(error)  # torchrun repeats it at the end, as the root cause
         raise
     finally:
-        _waiting = None
-        dist.destroy_process_group()
+        waiting, _waiting = _waiting, None
+        if not joined:
+            dist.destroy_process_group()
+        elif waiting is not None:
+            dist.destroy_process_group(waiting)
+
+
+def _join(device: torch.device) -> torch.device:
+    """Join the processes that torchrun has started; the device of this one."""
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    place, number, count = _meeting_place()
+    # Under a new name each time: what a run before this one has left there would be taken for this one's.
+    place = dist.PrefixStore(f"run {next(_runs)}", place)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    patience = _STEP if backend == "nccl" else _PATIENCE
+    dist.init_process_group(backend, store=place, rank=number, world_size=count, timeout=patience)
+    return device
 
 
 _runs = itertools.count()

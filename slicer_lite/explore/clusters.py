@@ -6,30 +6,46 @@ Labels are only looked at here, after training. Clips without a label (`''`) are
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 import torch
 from sklearn.metrics import normalized_mutual_info_score
 from sklearn.neighbors import NearestNeighbors
+from torch import nn
 
-from slicer_lite.method.slicer import SLICERNetwork
-from slicer_lite.share.weights import Pretrained
+from slicer_lite.config import Config
+
+
+class Trained(Protocol):
+    """What is asked of a trained network here: `slicer_lite.load` gives one."""
+
+    @property
+    def network(self) -> nn.Module: ...
+
+    @property
+    def config(self) -> Config: ...
+
+
+def has_clusters(pretrained: Trained) -> bool:
+    """Whether its network assigns embeddings to clusters: not every method's does."""
+    return hasattr(pretrained.network, "assign")
 
 
 @torch.no_grad()
-def soft_assignments(pretrained: Pretrained, embeddings: np.ndarray) -> np.ndarray:
+def soft_assignments(pretrained: Trained, embeddings: np.ndarray) -> np.ndarray:
     """How much each clip belongs to each cluster: `(N, dim)` embeddings -> `(N, M)`, rows sum to 1.
 
     Raises:
         ValueError: the weights were trained by a method without clusters, or the embeddings are not of their size.
     """
-    network = pretrained.network
-    if not isinstance(network, SLICERNetwork):
+    if not has_clusters(pretrained):
         raise ValueError(f"These weights have no clusters: their method is {pretrained.config.method}.")
-    if embeddings.ndim != 2 or embeddings.shape[1] != pretrained.encoder.dim:
-        raise ValueError(f"Embeddings must be (N, {pretrained.encoder.dim}), got {embeddings.shape}.")
+    network: Any = pretrained.network
+    dim = network.encoder.dim
+    if embeddings.ndim != 2 or embeddings.shape[1] != dim:
+        raise ValueError(f"Embeddings must be (N, {dim}), got {embeddings.shape}.")
     return network.assign(torch.from_numpy(embeddings).to(next(network.parameters()))).cpu().numpy()
 
 

@@ -12,8 +12,9 @@ from tqdm.auto import tqdm
 
 from slicer_lite.audio.store import Clips, Source, load_clips, told_apart
 from slicer_lite.base.device import keep_freed_blocks
+from slicer_lite.base.modes import evaluating
 from slicer_lite.config import WINDOW, Config
-from slicer_lite.method.encoder import Encoder
+from slicer_lite.method.encoder import FrameEncoder
 from slicer_lite.method.logmel import LogMel
 from slicer_lite.method.views import fit_views
 
@@ -33,7 +34,7 @@ def window_starts(samples: int) -> np.ndarray:
 
 
 def embed(
-    encoder: Encoder,
+    encoder: FrameEncoder,
     clips: Source,
     batch_size: int = BATCH,
     progress: bool = False,
@@ -44,7 +45,8 @@ def embed(
     mean); a clip's embedding is the mean over its windows.
 
     Args:
-        encoder: an `Encoder`; it is put in evaluation mode for the time of the call.
+        encoder: an `Encoder`, or another network by `slicer_lite.as_encoder`; it is put in evaluation mode for the
+            time of the call.
         clips: open clips, any source that `load_clips` takes (a folder, a CSV file, a DataFrame, a list of paths), or
             float arrays at 16 kHz, of any lengths: a list of `(S,)` or `(S, channels)`, or one of them, as
             `soundfile.read` gives it. Channels are averaged and a peak above 1 is scaled down to 1, as in files.
@@ -57,18 +59,14 @@ def embed(
     Raises:
         ValueError: no encoder, or clips that cannot be sound; see `load_clips`.
     """
-    if not isinstance(encoder, Encoder):
+    if not isinstance(encoder, FrameEncoder):
+        other = " slicer_lite.as_encoder(…) makes one of it." if isinstance(encoder, nn.Module) else ""
         raise ValueError(
             f"encoder: expected an Encoder, got a {type(encoder).__name__}: give what slicer_lite.load_encoder(…) or "
-            "slicer_lite.load(…).encoder is."
+            f"slicer_lite.load(…).encoder is.{other}"
         )
-    modes = [(module, module.training) for module in encoder.modules()]  # parts may have one of their own
-    encoder.eval()
-    try:
+    with evaluating(encoder):
         return mean_over_windows(embedding_by(encoder), clips, encoder.mean.device, batch_size, progress)
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 class Embedder(nn.Module):
@@ -78,13 +76,13 @@ class Embedder(nn.Module):
     in memory at once: for long clips `embed` is the frugal one.
     """
 
-    def __init__(self, encoder: Encoder):
+    def __init__(self, encoder: FrameEncoder):
         super().__init__()
         self.encoder = encoder
         self.logmel = LogMel()
 
     def frames(self, waveform: Tensor) -> Tensor:
-        """Frame embeddings of each window: `(B, S)` -> `(B, windows, 12, dim)`."""
+        """Frame embeddings of each window: `(B, S)` -> `(B, windows, T', dim)`."""
         batch, samples = waveform.shape
         # The rule of `window_starts`, written so that one exported program serves every length: were the count
         # of windows a function of the shape, torch.export would take one window and several for two programs.
@@ -100,20 +98,19 @@ class Embedder(nn.Module):
         return self.encoder(self.encoder.standardise(lms)).unflatten(0, (batch, count))
 
     def forward(self, waveform: Tensor) -> Tensor:
-        frames = self.frames(waveform)  # (B, windows, 12, dim)
-        return (frames.amax(2) + frames.mean(2)).mean(1)  # `Encoder.pool`, then the mean over windows
+        return self.encoder.pool(self.frames(waveform)).mean(1)  # the mean over windows
 
 
-def set_statistics(encoder: Encoder, clips: Clips) -> None:
+def set_statistics(encoder: FrameEncoder, clips: Clips) -> None:
     """Give an encoder the mean and deviation of the clips' log-mels: for one that has been trained elsewhere."""
     views = fit_views(Config(mixing="none"), clips, encoder.mean.device)
     encoder.mean.copy_(views.mean)
     encoder.deviation.copy_(views.deviation)
 
 
-def embedding_by(encoder: Encoder) -> Feature:
+def embedding_by(encoder: FrameEncoder) -> Feature:
     """The embedding of single windows, from log-mels that are not standardised yet: `(B, dim)`."""
-    return lambda lms: Encoder.pool(encoder(encoder.standardise(lms)))
+    return lambda lms: encoder.pool(encoder(encoder.standardise(lms)))
 
 
 def mel_statistics(clips: Clips | Sequence[np.ndarray], progress: bool = False) -> np.ndarray:

@@ -1,8 +1,8 @@
 """LAPE: its tasks, linear probes on frozen embeddings, the baselines beside them, and their results."""
 
 from slicer_lite.lape.checkpoints import from_lape, load_audiontt, load_lape, save_lape, to_lape
-from slicer_lite.lape.report import evaluate, features
 from slicer_lite.lape.tasks import TASKS, Task
+from slicer_lite.probe.evaluate import evaluate, features
 from slicer_lite.probe.label_curve import label_curve, learning_curve
 from slicer_lite.probe.linear import Accuracy, cross_validate, linear_probe, majority
 

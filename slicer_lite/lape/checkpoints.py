@@ -23,11 +23,15 @@ from slicer_lite.base.randomness import seeded
 from slicer_lite.config import N_MELS, Config
 from slicer_lite.method.encoder import Encoder
 from slicer_lite.method.slicer import SLICERNetwork
+from slicer_lite.share import audiontt
 from slicer_lite.share.weights import Pretrained, heard_of_file, known_settings
 
 _STUDENT = "encoder_q."
 _NAMES = {
-    **{f"encoder.features.{block}.": f"encoder.features_{block + 1}." for block in range(3)},
+    **{
+        f"encoder.{ours}.": f"encoder.{lape}."
+        for ours, lape in zip(audiontt.OURS, audiontt.LAPE, strict=True)
+    },
     "encoder.fc.": "encoder.fc.",
     "instance_head.": "instance_projector.",
     "cluster_head.": "cluster_projector.",

@@ -29,11 +29,10 @@ from slicer_lite.lape.run import (
     run_task,
 )
 from slicer_lite.lape.tasks import TASKS, Task, find_tasks
+from slicer_lite.probe.evaluate import rows_of
 from slicer_lite.share.weights import LAPE_SUFFIXES, load
 
-_LONGEST_NAME = (
-    120  # bytes of a result's file name: every disk takes that, with what is added while it is written
-)
+_LONGEST_NAME = 120  # bytes of a result's file name: every disk takes that, also while it is written
 
 
 @dataclass(frozen=True)
@@ -153,7 +152,7 @@ class RunTasks:
                 labelled = of_task(clips, task)
                 if strange:
                     # No label is used. In a task of folds every clip is a test clip once: then all are measured.
-                    rows = labelled.rows[labelled.rows["task"] == task]
+                    rows = rows_of(labelled, task)
                     train = rows[rows["split"] == "train"]
                     set_statistics(
                         encoder, labelled.subset((train if len(train) else rows)["clip"].to_numpy(int))

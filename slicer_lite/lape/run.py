@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,8 +20,10 @@ from slicer_lite.audio.store import Clips
 from slicer_lite.base.device import choose_device
 from slicer_lite.base.files import parse_json
 from slicer_lite.lape.tasks import TASKS
-from slicer_lite.method.encoder import Encoder
+from slicer_lite.method.encoder import Encoder, FrameEncoder
+from slicer_lite.method.wrapped import fresh, kind_of
 from slicer_lite.probe import intervals
+from slicer_lite.probe.evaluate import MAJORITY, MEL, PROTOCOL, UNTRAINED, rows_of
 from slicer_lite.probe.features import data_hash, rows_hash, weights_hash, window_features
 from slicer_lite.probe.linear import Accuracy, check_seed, majority_of, quick_probe, window_probe
 from slicer_lite.probe.supervised import supervised
@@ -32,21 +35,20 @@ Baseline = Literal["majority", "mel", "untrained", "supervised"]
 TRAINED_ENCODER = "trained encoder"
 NAMES: dict[str, str] = {
     "supervised": "supervised",
-    "untrained": "untrained encoder",
-    "mel": "mel mean + deviation",
-    "majority": "majority class",
+    "untrained": UNTRAINED,
+    "mel": MEL,
+    "majority": MAJORITY,
 }
 PROTOCOLS: dict[str, str] = {
     "lape": "one linear layer on windows of 0.95 s, each trained with its clip's label; a clip's score is the mean "
     "of its windows' scores; strength of the regularisation chosen on the validation split, or by cross-validation "
     "inside the train split",
-    "quick": "logistic regression on clip embeddings, each the mean over its windows; strength of the regularisation "
-    "chosen on the validation split, or by cross-validation inside the train split",
+    "quick": PROTOCOL,
 }
 
 
 def run_task(
-    encoder: Encoder,
+    encoder: FrameEncoder,
     clips: Clips,
     task: str,
     protocol: Protocol = "lape",
@@ -84,7 +86,7 @@ def run_task(
     check_seeds(seeds)
     begun, where = time.monotonic(), str(choose_device(device))
     clips = of_task(clips, task)
-    rows = clips.rows[clips.rows["task"] == task]
+    rows = rows_of(clips, task)
     rounds = _rounds(task, rows)
     lacking = [s for s in ("train", "test") if any((part["split"] == s).sum() == 0 for _, part in rounds)]
     if lacking:
@@ -92,7 +94,7 @@ def run_task(
     data = data_hash(clips)
     tested = pd.concat([part[part["split"] == "test"] for _, part in rounds])
 
-    def probed(of: Encoder | None, seed: int) -> list[Accuracy]:
+    def probed(of: FrameEncoder | None, seed: int) -> list[Accuracy]:
         features = window_features(of, clips, data, where, progress)
         if protocol == "lape":
             return [window_probe(features, part, seed=seed, device=where) for _, part in rounds]
@@ -100,9 +102,9 @@ def run_task(
         return [quick_probe(embeddings, part, seed=seed) for _, part in rounds]
 
     def trained_with_labels(seed: int) -> list[Accuracy]:
-        channels, dim = encoder.channels, encoder.dim
+        kind = partial(fresh, encoder)
         return [
-            supervised(clips, part, channels, dim, seed=seed, device=where, progress=progress)[task]
+            supervised(clips, part, seed=seed, device=where, progress=progress, encoder=kind)[task]
             for _, part in rounds
         ]
 
@@ -128,7 +130,7 @@ def run_task(
         "results": results,
         "about": {
             "protocol": _described(protocol),
-            "weights": {"sha256": weights_hash(encoder), "channels": encoder.channels, "dim": encoder.dim}
+            "weights": {"sha256": weights_hash(encoder), **_kind(encoder), "dim": encoder.dim}
             | {"mean": encoder.mean.item(), "deviation": encoder.deviation.item()},
             "data": {
                 "sha256": data,
@@ -165,10 +167,7 @@ def heard_of_task(heard: Heard, clips: Clips, task: str) -> dict[str, dict[str, 
     left = np.ones(len(clips), bool)
     counts = {}
     for split in ("test", "validation", "train"):
-        of = [
-            rows["clip"][rows["split"] == split]
-            for _, rows in _rounds(task, clips.rows[clips.rows["task"] == task])
-        ]
+        of = [rows["clip"][rows["split"] == split] for _, rows in _rounds(task, rows_of(clips, task))]
         here = np.isin(np.arange(len(clips)), np.concatenate(of).astype(int)) & left
         left &= ~here
         if here.any():
@@ -213,7 +212,7 @@ def check_seeds(seeds: Sequence[int]) -> None:
 
 def is_result_of(
     path: Path,
-    encoder: Encoder,
+    encoder: FrameEncoder,
     clips: Clips,
     task: str,
     protocol: Protocol,
@@ -234,7 +233,7 @@ def is_result_of(
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"{path} holds no results of `lape run`: move it elsewhere.") from None
     clips = of_task(clips, task)
-    data = data_hash(clips), rows_hash(clips.rows[clips.rows["task"] == task])
+    data = data_hash(clips), rows_hash(rows_of(clips, task))
     wanted = weights_hash(encoder), data, _described(protocol), list(seeds)
     return stored == wanted and names == [TRAINED_ENCODER, *(NAMES[baseline] for baseline in baselines)]
 
@@ -245,13 +244,18 @@ def of_task(clips: Clips, task: str) -> Clips:
     Raises:
         ValueError: there is no task of that name.
     """
-    if task not in clips.tasks:
-        raise ValueError(f"There is no task {task!r}: the tasks are {', '.join(clips.tasks) or 'none'}.")
-    return clips.subset(np.unique(clips.rows["clip"][clips.rows["task"] == task].to_numpy(int)))
+    return clips.subset(np.unique(rows_of(clips, task)["clip"].to_numpy(int)))
 
 
 def _rounds(task: str, rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     return list(TASKS[task].rounds(rows)) if task in TASKS else [("", rows)]
+
+
+def _kind(encoder: FrameEncoder) -> dict[str, Any]:
+    """AudioNTT's width, or the name of another encoder's class."""
+    if isinstance(encoder, Encoder):
+        return {"channels": encoder.channels}
+    return {"encoder": kind_of(encoder)}
 
 
 def _described(protocol: Protocol) -> str:

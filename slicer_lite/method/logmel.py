@@ -8,11 +8,7 @@ from torch import Tensor, nn
 from slicer_lite.config import F_MAX, F_MIN, FRAMES, HOP, N_FFT, N_MELS, SAMPLE_RATE
 
 FLOOR = torch.finfo(torch.float32).eps  # 1.19e-7, added before the logarithm [R]
-_CHUNK = (
-    8  # clips transformed at once: their frames stay in the processor's cache (measured: 2x a whole batch)
-)
-
-
+_CHUNK = 8  # clips at once: their frames stay in the processor's cache (measured: 2x a whole batch)
 _BLOCK = 32  # samples: the largest block of which a frame and a hop are both multiples
 
 
@@ -59,10 +55,7 @@ class LogMel(nn.Module):
         table of places in an exported file is then a thirtieth of what `unfold` puts there.
         """
         blocks = _padded(waveform).unflatten(1, (-1, _BLOCK))  # (N, 507, 32)
-        hops, rows = (
-            torch.arange(FRAMES, device=waveform.device),
-            torch.arange(N_FFT // _BLOCK, device=waveform.device),
-        )
+        hops, rows = (torch.arange(n, device=waveform.device) for n in (FRAMES, N_FFT // _BLOCK))
         frames = blocks[:, HOP // _BLOCK * hops[:, None] + rows].flatten(2)  # (N, 96, 1024)
         return self._log_mel(frames)
 

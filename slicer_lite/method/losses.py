@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import batch_norm, cross_entropy, normalize
 
+from slicer_lite.method.fast import Contrast
+
 
 def _in_single_precision(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Computed so also where the networks run in half precision: small temperatures magnify what rounding takes."""
@@ -42,44 +44,7 @@ def info_nce(
     where a queue entry does not count as a negative (an empty place, or the clip's own key).
     """
     # Divided here, since (B, Q) is large.
-    return _Contrast.apply(query / temperature, key, queue, mask).mean()
-
-
-_PART = 2048  # keys of the queue at once on a CPU
-
-
-class _Contrast(torch.autograd.Function):
-    """`logsumexp(q.k, q.n_1, …, q.n_Q) - q.k` of each query, part by part of the queue.
-
-    Its gradient, the keys' mean weighted by their softmax minus the positive key, is summed in the same pass, so that
-    no `(B, Q)` matrix is kept, nor the queue. On a CPU a part's similarities stay in the cache: 2.2 times as fast as
-    `cross_entropy` of all of them with 128 queries and 65,536 keys.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, queue: Tensor, mask: Tensor | None) -> Tensor:
-        positive = (query * key).sum(1, keepdim=True)
-        # Of the keys so far, beginning with the positive one: the highest similarity; their softmax's denominator and
-        # its numerator times the keys, both relative to the highest.
-        highest, total, mean = positive, torch.ones_like(positive), key
-        size = _PART if query.device.type == "cpu" else max(len(queue), 1)
-        for start in range(0, len(queue), size):
-            keys = queue[start : start + size]
-            similarity = query @ keys.T
-            if mask is not None:
-                similarity.masked_fill_(mask[..., start : start + size], -math.inf)
-            before, highest = highest, torch.maximum(highest, similarity.amax(1, keepdim=True))
-            weights = similarity.sub_(highest).exp_()
-            rescale = (before - highest).exp()
-            total = total * rescale + weights.sum(1, keepdim=True)
-            mean = torch.addmm(mean * rescale, weights, keys)
-        ctx.save_for_backward(mean / total - key)
-        return (highest + total.log() - positive).squeeze(1)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        (slope,) = ctx.saved_tensors
-        return gradient[:, None] * slope, None, None, None
+    return Contrast.apply(query / temperature, key, queue, mask).mean()
 
 
 @_in_single_precision

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from slicer_lite.config import Config
 from slicer_lite.method.encoder import Encoder
+from slicer_lite.method.wrapped import as_encoder
 
 BatchNorm = nn.modules.batchnorm._BatchNorm  # over whatever axes; alone, or joined across processes
 
@@ -40,10 +42,8 @@ class Network(nn.Module):
 
     def __init__(self, config: Config, encoder: Callable[[], Any] | None = None):
         super().__init__()
-        if encoder is None:
-            self.encoder: Any = Encoder(channels=config.channels, dim=config.dim, dropout=config.dropout)
-        else:
-            self.encoder = encoder()
+        audiontt = partial(Encoder, channels=config.channels, dim=config.dim, dropout=config.dropout)
+        self.encoder: Any = audiontt() if encoder is None else as_encoder(encoder)
 
 
 class Method(nn.Module):

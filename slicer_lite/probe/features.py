@@ -12,14 +12,17 @@ from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.lib.format import write_array_header_2_0
 
 from slicer_lite.audio.store import Clips
 from slicer_lite.audio.table import cache_folder
 from slicer_lite.base.device import choose_device
 from slicer_lite.base.files import UNFINISHED, naming, write_durably
+from slicer_lite.base.randomness import generator
+from slicer_lite.config import FRAMES, N_MELS
 from slicer_lite.explore.embed import BATCH, embedding_by, mel_statistics_of, over_windows, windows_of
-from slicer_lite.method.encoder import Encoder
+from slicer_lite.method.encoder import Encoder, FrameEncoder
 
 _FORMAT = 1  # part of the key: raise it when the files' meaning changes
 
@@ -47,7 +50,7 @@ class Features:
 
 
 def window_features(
-    encoder: Encoder | None, clips: Clips, data: str = "", device: str = "cpu", progress: bool = False
+    encoder: FrameEncoder | None, clips: Clips, data: str = "", device: str = "cpu", progress: bool = False
 ) -> Features:
     """The features of every window, computed or read from the cache (`slicer_lite.audio.table.cache_folder()`).
 
@@ -62,12 +65,15 @@ def window_features(
         OSError: the disk is full, or the cache cannot be written.
     """
     owner, _ = windows_of(clips)
-    who = "mel statistics" if encoder is None else weights_hash(encoder)
+    where = choose_device(device if encoder is not None else "cpu")
+    who = "mel statistics" if encoder is None else weights_hash(encoder.to(where))
+    if encoder is not None and not isinstance(encoder, Encoder):
+        who += _answer_hash(encoder)
     key = hashlib.sha256(f"{_FORMAT}\0{who}\0{data or data_hash(clips)}".encode()).hexdigest()[:24]
     path = cache_folder() / "features" / f"{key}.npy"
     windows = _read(path, len(owner))
     if windows is None:
-        _compute(encoder, clips, len(owner), path, device, progress)
+        _compute(encoder, clips, len(owner), path, where, progress)
         windows = np.load(path, mmap_mode="r", allow_pickle=False)
     return Features(windows, owner)
 
@@ -81,13 +87,22 @@ def _read(path: Path, count: int) -> np.ndarray | None:
     return windows if windows.ndim == 2 and len(windows) == count else None
 
 
-def weights_hash(encoder: Encoder) -> str:
+def weights_hash(encoder: FrameEncoder) -> str:
     """SHA-256 of an encoder's weights, buffers and input statistics."""
     digest = hashlib.sha256()
     for name, value in sorted(encoder.state_dict().items()):
         digest.update(f"{name} {tuple(value.shape)}\n".encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        # As bytes: NumPy has no bfloat16.
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+@torch.no_grad()
+def _answer_hash(encoder: FrameEncoder) -> str:
+    """SHA-256 of what an encoder says of noise: weights do not tell which code, perhaps edited since, they are of."""
+    noise = torch.randn(2, 1, N_MELS, FRAMES, generator=generator(0, 0, "answer"))
+    answer = encoder.pool(encoder(noise.to(encoder.mean.device))).float().cpu().numpy()
+    return hashlib.sha256(answer.tobytes()).hexdigest()
 
 
 def data_hash(clips: Clips) -> str:
@@ -107,18 +122,17 @@ def rows_hash(rows: pd.DataFrame) -> str:
 
 
 def _compute(
-    encoder: Encoder | None, clips: Clips, count: int, path: Path, device: str, progress: bool
+    encoder: FrameEncoder | None, clips: Clips, count: int, path: Path, device: torch.device, progress: bool
 ) -> None:
     """Write `(count, D)` features to a temporary name, then give the file its own."""
     with naming(f"{path.parent} (SLICER_LITE_CACHE moves it)"):
         path.parent.mkdir(parents=True, exist_ok=True)
     _sweep(path.parent)
-    where = choose_device(device if encoder is not None else "cpu")
-    feature = mel_statistics_of if encoder is None else embedding_by(encoder.to(where))
+    feature = mel_statistics_of if encoder is None else embedding_by(encoder)
 
     # Written, not mapped: on a full disk a write fails with an error, a mapped page with a crash.
     def write(file: BinaryIO) -> None:
-        for _, values in over_windows(feature, clips, where, progress=progress):
+        for _, values in over_windows(feature, clips, device, progress=progress):
             if not file.tell():
                 shape = (count, values.shape[1])
                 about = {"descr": "<f4", "fortran_order": False, "shape": shape}

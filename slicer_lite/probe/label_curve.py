@@ -10,7 +10,7 @@ import pandas as pd
 
 from slicer_lite.audio.store import Clips
 from slicer_lite.explore.embed import embed
-from slicer_lite.lape.report import probed_tasks
+from slicer_lite.probe.evaluate import probed_tasks, rows_of
 from slicer_lite.probe.linear import check_features, quick_probe
 from slicer_lite.share.weights import load
 from slicer_lite.training.run_folder import TIMINGS, read_lines
@@ -41,7 +41,7 @@ def learning_curve(run_dir: str | Path, clips: Clips) -> pd.DataFrame:
     for path in paths:
         model = load(path)
         x = embed(model.encoder, clips)
-        accuracies = [quick_probe(x, clips.rows[clips.rows["task"] == task]).accuracy for task in tasks]
+        accuracies = [quick_probe(x, rows_of(clips, task)).accuracy for task in tasks]
         rows.append(
             {
                 "step": model.step,
@@ -81,16 +81,10 @@ def label_curve(
     """
     for name, x in features.items():
         check_features(x, clips, name)
-    unknown = sorted(set(tasks or ()) - set(clips.tasks))
-    if unknown:
-        raise ValueError(
-            f"There is no task {unknown[0]!r}: the tasks are {', '.join(clips.tasks) or 'none'}."
-        )
     if any(count < 1 for count in labels):
         raise ValueError(f"labels = {tuple(labels)}: at least 1 of each class must be asked for.")
     results = []
-    for task in tasks or probed_tasks(clips):
-        rows = clips.rows[clips.rows["task"] == task]
+    for task, rows in [(task, rows_of(clips, task)) for task in tasks or probed_tasks(clips)]:
         training = rows["split"] == "train"
         train, others = rows[training], rows[~training]
         names = train["label"].to_numpy(str)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ from slicer_lite.explore.embed import mean_over_windows, set_statistics
 from slicer_lite.method.encoder import Encoder
 from slicer_lite.method.logmel import LogMel
 from slicer_lite.method.views import random_starts
+from slicer_lite.method.wrapped import as_encoder
 from slicer_lite.probe.linear import Accuracy, scored, with_validation
 
 # All [ours], tried on the embedded sound world.
@@ -37,13 +39,13 @@ _NO_LABEL = -100
 class _Model(nn.Module):
     """An encoder and a linear layer for each task."""
 
-    def __init__(self, channels: int, dim: int, classes: Sequence[int]):
+    def __init__(self, encoder: Callable[[], nn.Module], classes: Sequence[int]):
         super().__init__()
-        self.encoder, self.classes = Encoder(channels=channels, dim=dim), classes
-        self.heads = nn.ModuleList(nn.Linear(dim, count) for count in classes)
+        self.encoder, self.classes = as_encoder(encoder), classes
+        self.heads = nn.ModuleList(nn.Linear(self.encoder.dim, count) for count in classes)
 
     def forward(self, lms: Tensor) -> list[Tensor]:
-        embedding = Encoder.pool(self.encoder(self.encoder.standardise(lms))).float()
+        embedding = self.encoder.pool(self.encoder(self.encoder.standardise(lms))).float()
         return [head(embedding) for head in self.heads]
 
 
@@ -57,6 +59,7 @@ def supervised(
     device: str = "cpu",
     validate: bool = True,
     progress: bool = False,
+    encoder: Callable[[], nn.Module] | None = None,
 ) -> dict[str, Accuracy]:
     """Train an encoder with labels and test it.
 
@@ -74,12 +77,14 @@ def supervised(
         device: `auto`, `cpu`, `cuda` or `mps`.
         validate: if not, nothing is held out and the last state serves.
         progress: show a bar.
+        encoder: makes another one than AudioNTT, of which `channels` and `dim` then say nothing: see
+            `slicer_lite.as_encoder`.
 
     Returns:
         The test accuracy of each task.
 
     Raises:
-        ValueError: no epochs.
+        ValueError: no epochs, or no encoder.
     """
     if epochs < 1:
         raise ValueError(f"epochs = {epochs}: there must be at least one.")
@@ -98,7 +103,8 @@ def supervised(
     labelled = (numbers != _NO_LABEL).any(1)
     fit, y = clips.subset(labelled), torch.from_numpy(numbers[labelled]).to(where)
     with seeded(seed, where):
-        model = _Model(channels, dim, [len(n) for n in names.values()]).to(where)
+        kind = encoder or partial(Encoder, channels=channels, dim=dim)
+        model = _Model(kind, [len(n) for n in names.values()]).to(where)
         set_statistics(model.encoder, fit)
         best, highest = (
             model.state_dict(),

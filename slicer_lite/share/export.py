@@ -20,39 +20,51 @@ import slicer_lite
 from slicer_lite.base.files import write_durably
 from slicer_lite.config import SAMPLE_RATE, WINDOW
 from slicer_lite.explore.embed import Embedder
-from slicer_lite.method.encoder import Encoder
+from slicer_lite.method.encoder import Encoder, FrameEncoder
+from slicer_lite.method.wrapped import kind_of
 
 OPSET = 20  # of ONNX: the first whose DFT operator takes its axis as an input, as PyTorch writes it
 _INPUT, _OUTPUT = "waveform", "embedding"
 
 
-def to_program(encoder: Encoder) -> torch.export.ExportedProgram:
+def to_program(encoder: FrameEncoder) -> torch.export.ExportedProgram:
     """Log-mel, standardisation, encoder and pooling as one program of `torch.export`.
 
     Its input is `(B, S)` float32 waveforms in [-1, 1] at 16 kHz, both sizes free, its output `(B, dim)`: what
     `slicer_lite.explore.embed` gives for clips of one length.
+
+    Raises:
+        ValueError: an encoder of one's own that torch.export cannot follow.
     """
-    model = Embedder(copy.deepcopy(encoder)).cpu().eval()
+    model = Embedder(copy.deepcopy(encoder)).cpu().eval().requires_grad_(False)
     model.to(
         memory_format=torch.contiguous_format
     )  # torch.export.save wants plain tensors, none a part of another
     for name, buffer in list(model.logmel.named_buffers()):
         setattr(model.logmel, name, buffer.clone(memory_format=torch.contiguous_format))
     free = torch.export.Dim.DYNAMIC
-    with torch.no_grad():
-        return torch.export.export(
-            model, (torch.zeros(2, 3 * WINDOW),), dynamic_shapes={_INPUT: {0: free, 1: free}}
-        )
+    try:
+        with torch.no_grad():
+            return torch.export.export(
+                model, (torch.zeros(2, 3 * WINDOW),), dynamic_shapes={_INPUT: {0: free, 1: free}}
+            )
+    except (RuntimeError, ValueError, TypeError) as error:
+        if isinstance(encoder, Encoder):
+            raise
+        raise ValueError(
+            f"encoder: {kind_of(encoder)} cannot be exported, since torch.export cannot follow it for any number of "
+            f"windows: {str(error).strip().splitlines()[0][:300]}"
+        ) from error
 
 
-def save_program(encoder: Encoder, path: Path) -> None:
+def save_program(encoder: FrameEncoder, path: Path) -> None:
     """Write `to_program` as a `.pt2` file, which `torch.export.load(path).module()` reads."""
     content = io.BytesIO()
     torch.export.save(to_program(encoder), content)
     write_durably(path, content.getvalue())
 
 
-def save_onnx(encoder: Encoder, path: Path, int8: bool = False) -> None:
+def save_onnx(encoder: FrameEncoder, path: Path, int8: bool = False) -> None:
     """Write the program of `to_program` as an ONNX file.
 
     Args:
@@ -95,7 +107,7 @@ def save_onnx(encoder: Encoder, path: Path, int8: bool = False) -> None:
     write_durably(path, model.SerializeToString())
 
 
-def _about(encoder: Encoder, int8: bool) -> dict[str, str]:
+def _about(encoder: FrameEncoder, int8: bool) -> dict[str, str]:
     return {
         "made_by": f"slicer-lite {slicer_lite.__version__}",
         "input": f"(batch, samples) float32 waveforms in [-1, 1] at {SAMPLE_RATE} Hz, mono, any length",

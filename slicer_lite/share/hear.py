@@ -7,6 +7,7 @@ heareval, HEAR's evaluation kit, takes the name of this module and a path of wei
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from slicer_lite.audio.store import check_waveforms
-from slicer_lite.config import HOP, SAMPLE_RATE, WINDOW
+from slicer_lite.base.modes import evaluating
+from slicer_lite.config import FRAMES, HOP, N_MELS, SAMPLE_RATE, WINDOW
 from slicer_lite.explore.embed import BATCH, embed
-from slicer_lite.method.encoder import Encoder
+from slicer_lite.method.encoder import FrameEncoder
 from slicer_lite.method.logmel import LogMel
 from slicer_lite.share.weights import SHIPPED, SUFFIX, load_encoder
 
-STEP = 4  # spectrogram frames, 40 ms, between timestamps: at most the 50 ms that HEAR recommends
-_SPAN = 8  # spectrogram frames, 80 ms, in one embedding
-_FIRST = _SPAN * HOP // 2 - HOP // 2  # samples, 35 ms: the middle of frames 0 to 7, which are 10 ms apart
+_APART = 5  # spectrogram frames, 50 ms: HEAR recommends at most that between timestamps
 
 
 class HearModel(nn.Module):
@@ -30,12 +30,30 @@ class HearModel(nn.Module):
 
     sample_rate: int = SAMPLE_RATE
 
-    def __init__(self, encoder: Encoder):
+    def __init__(self, encoder: FrameEncoder):
         super().__init__()
         self.encoder = encoder
         self.logmel = LogMel()
         self.scene_embedding_size: int = encoder.dim
         self.timestamp_embedding_size: int = encoder.dim
+
+    @cached_property
+    @torch.no_grad()
+    def span(self) -> int:
+        """Spectrogram frames of 10 ms that one embedding stands for: 8 of AudioNTT.
+
+        Raises:
+            ValueError: that is no whole number, the same for all lengths.
+        """
+        blank = torch.zeros(1, 1, N_MELS, 2 * FRAMES, device=self.encoder.mean.device)
+        with evaluating(self.encoder):
+            one, two = (self.encoder(lms).shape[1] for lms in (blank[..., :FRAMES], blank))
+        if not one or FRAMES % one or two != 2 * one:
+            raise ValueError(
+                f"This encoder gives {one} embeddings for {FRAMES} spectrogram frames and {two} for {2 * FRAMES}: "
+                "timestamps need one for every so many frames. Scene embeddings need no such rule."
+            )
+        return FRAMES // one
 
 
 def load_model(model_file_path: str | Path = "") -> HearModel:
@@ -74,6 +92,9 @@ def get_timestamp_embeddings(audio: Tensor, model: HearModel) -> tuple[Tensor, T
     It hears about 0.22 s (the reach of three 3 x 3 convolutions and poolings); beyond the ends it hears the mean
     level, as in training.
 
+    That is AudioNTT. Another encoder's embeddings stand for `model.span` frames of 10 ms each, one stretch after the
+    other, and are brought to every 50 ms or less by as many readings as that takes.
+
     Args:
         audio: `(n_sounds, n_samples)` floats at 16 kHz, at least 560 samples (35 ms). A sound's peak above 1 is
             scaled down to 1.
@@ -82,32 +103,53 @@ def get_timestamp_embeddings(audio: Tensor, model: HearModel) -> tuple[Tensor, T
     Returns:
         `(n_sounds, n_timestamps, timestamp_embedding_size)` float32, and `(n_sounds, n_timestamps)` float32 in
         milliseconds: 35, 75, 115, …, the last one less than 40 ms before the end of the clip.
+
+    Raises:
+        ValueError: clips that are too short or cannot be sound; an encoder without a `span`.
     """
+    first, step = _moments(model.span)
     device = _device(audio)
     audio = _checked(audio)
-    if audio.shape[1] < _FIRST:
+    if audio.shape[1] < first:
         raise ValueError(
-            f"Clips of {audio.shape[1]} samples are too short for a timestamp: {_FIRST} at least."
+            f"Clips of {audio.shape[1]} samples are too short for a timestamp: {first} at least."
         )
-    count = (audio.shape[1] - _FIRST) // (STEP * HOP) + 1
+    count = (audio.shape[1] - first) // (step * HOP) + 1
     together = max(1, BATCH * WINDOW // audio.shape[1])  # clips at once, so that long ones fit into memory
     encoder_device = model.encoder.mean.device
-    parts = [_every_40_ms(part.to(encoder_device), model, count) for part in audio.split(together)]
+    parts = [_by_turns(part.to(encoder_device), model, count) for part in audio.split(together)]
     embeddings = torch.cat(parts).to(device)
-    stamps = (_FIRST + STEP * HOP * torch.arange(count, device=device)) * (1000 / SAMPLE_RATE)
+    stamps = (first + step * HOP * torch.arange(count, device=device)) * (1000 / SAMPLE_RATE)
     return embeddings, stamps.expand(len(audio), -1)
 
 
-def _every_40_ms(audio: Tensor, model: HearModel, count: int) -> Tensor:
+def _moments(span: int) -> tuple[int, int]:
+    """The first timestamp in samples, the middle of the first embedding's frames; and how many frames they are apart.
+
+    Of AudioNTT 560 samples, 35 ms, the middle of frames 0 to 7; and 4 frames.
+    """
+    return (span - 1) * HOP // 2, max(step for step in range(1, _APART + 1) if span % step == 0)
+
+
+def _by_turns(audio: Tensor, model: HearModel, count: int) -> Tensor:
+    """`(B, S)` -> `(B, count, dim)`: readings shifted by `step` frames against each other take turns."""
     lms = model.encoder.standardise(model.logmel(audio))  # (B, 1, 64, T)
-    pairs = count // 2 + 1  # the first reading has to reach beyond the last moment of the second
-    # Zeros are the mean level. The second reading begins 40 ms early, so that its first embedding, which is
-    # dropped, takes the effects of the left edge.
-    missing = _SPAN * pairs + STEP - lms.shape[-1]
-    lms = nn.functional.pad(lms, (STEP, max(missing, 0)))
-    first = model.encoder(lms[..., STEP : STEP + _SPAN * pairs])  # (B, pairs, dim) at 35, 115, … ms
-    second = model.encoder(lms[..., : _SPAN * (pairs + 1)])[:, 1:]  # (B, pairs, dim) at 75, 155, … ms
-    return torch.stack([first, second], dim=2).flatten(1, 2)[:, :count].float()
+    span, (_, step) = model.span, _moments(model.span)
+    readings = span // step
+    rounds = count // readings + (readings > 1)  # the first has to reach beyond the last moment of the others
+    # Zeros are the mean level. Readings but the first begin one embedding early, so that this one, which is dropped,
+    # takes the effects of the left edge.
+    before = span - step
+    missing = span * rounds + before - lms.shape[-1]
+    lms = nn.functional.pad(lms, (before, max(missing, 0)))
+    first = model.encoder(lms[..., before : before + span * rounds])  # (B, rounds, dim) at 35, 115, … ms
+    others = [
+        model.encoder(lms[..., begin : begin + span * (rounds + 1)])[
+            :, 1:
+        ]  # (B, rounds, dim) at 75, 155, … ms
+        for begin in range(0, before, step)
+    ]
+    return torch.stack([first, *others], dim=2).flatten(1, 2)[:, :count].float()
 
 
 def _device(audio: Tensor | np.ndarray) -> torch.device:

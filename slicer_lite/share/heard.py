@@ -12,18 +12,15 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from slicer_lite.audio.store import Clips
+if TYPE_CHECKING:  # pandas comes with it, which loading weights should not wait for
+    from slicer_lite.audio.store import Clips
 
-NOTED = (
-    4096  # clips of a run that are noted at most, which takes 27 kB; of more clips, evenly spaced ones [ours]
-)
-_BYTES = (
-    5  # of a SHA-256: among 4,096 marks a clip that is none of them is found with a chance of 4e-9 [ours]
-)
+NOTED = 4096  # clips of a run that are noted at most, in 27 kB; of more clips, evenly spaced ones [ours]
+_BYTES = 5  # of a SHA-256: among 4,096 marks one that is none of them is found with a chance of 4e-9 [ours]
 _BATCH = 256  # clips that are read at once
 
 

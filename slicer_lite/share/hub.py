@@ -24,7 +24,9 @@ from slicer_lite import __version__
 from slicer_lite.base.files import write_durably
 from slicer_lite.config import Config
 from slicer_lite.explore.embed import Embedder
+from slicer_lite.method.encoder import Encoder
 from slicer_lite.method.method import Network
+from slicer_lite.method.wrapped import kind_of
 from slicer_lite.share.heard import Heard
 from slicer_lite.share.weights import WEIGHTS, Pretrained, load, save_weights
 
@@ -46,16 +48,16 @@ _CARD = """\
 
 # Audio encoder
 
-An AudioNTT-2020 encoder pre-trained without labels by slicer-lite {{ version }}, a package for
+{{ encoder }} encoder pre-trained without labels by slicer-lite {{ version }}, a package for
 [SLICER]({{ paper_url }}) (Seth, Ghosh, Umesh, Manocha, ICASSP 2023): method `{{ config.method }}`, {{ step }} steps
 of {{ config.batch_size }} clips. It turns 16 kHz mono
-sound of any length into one embedding of {{ config.dim }} numbers, the mean over windows of 0.95 s.
+sound of any length into one embedding of {{ dim }} numbers, the mean over windows of 0.95 s.
 
 ```python
 from slicer_lite.share.hub import HubModel  # pip install 'slicer-lite[hub]'
 
 model = HubModel.from_pretrained("{{ repo_id | default("user/name", true) }}")
-embeddings = model(waveforms)  # (clips, samples) float32 in [-1, 1] at 16 kHz -> (clips, {{ config.dim }})
+embeddings = model(waveforms)  # (clips, samples) float32 in [-1, 1] at 16 kHz -> (clips, {{ dim }})
 ```
 
 The file holds the student's encoder and both heads, the mean ({{ "%.2f" | format(mean) }}) and the deviation
@@ -133,6 +135,10 @@ class HubModel(
             "version": __version__,
             "config": pretrained.config.to_dict(),
             "step": f"{pretrained.step:,}",
+            "encoder": "An AudioNTT-2020"
+            if isinstance(pretrained.encoder, Encoder)
+            else f"A {kind_of(pretrained.encoder)}",
+            "dim": pretrained.encoder.dim,
             "mean": pretrained.encoder.mean.item(),
             "deviation": pretrained.encoder.deviation.item(),
         }

@@ -20,9 +20,10 @@ import slicer_lite
 from slicer_lite.base.files import parse_json, write_durably
 from slicer_lite.base.randomness import seeded
 from slicer_lite.config import N_MELS, Config
-from slicer_lite.method.encoder import Encoder
+from slicer_lite.method.encoder import Encoder, FrameEncoder
 from slicer_lite.method.method import Network
 from slicer_lite.method.registry import MakesEncoder, MakesMethod, name_of, new_network
+from slicer_lite.method.wrapped import fresh, kind_of
 from slicer_lite.share.heard import Heard
 
 SUFFIX = ".safetensors"
@@ -74,7 +75,7 @@ def save_weights(
     if heard is not None:
         about["heard"] = heard.to_dict()
     if not isinstance(network.encoder, Encoder):
-        about["encoder"] = network.encoder.name
+        about["encoder"] = kind_of(network.encoder)
     # One entry: safetensors writes several in no fixed order, and equal weights should be equal files.
     write_durably(path, safetensors.torch.save(tensors, {_ABOUT: json.dumps(about)}))
 
@@ -288,10 +289,14 @@ def load_encoder(source: str | Path) -> Encoder:
     return load(source).encoder
 
 
-def untrained_encoder(like: Encoder, seed: int = 0) -> Encoder:
-    """An encoder of the same size and input statistics with random weights: a baseline to measure against."""
+def untrained_encoder(like: FrameEncoder, seed: int = 0) -> FrameEncoder:
+    """An encoder of the same kind and input statistics with random weights: a baseline to measure against.
+
+    Raises:
+        ValueError: see `slicer_lite.method.wrapped.fresh`.
+    """
     with seeded(seed):
-        encoder = Encoder(channels=like.channels, dim=like.dim)
+        encoder = fresh(like)
     encoder.mean.copy_(like.mean)
     encoder.deviation.copy_(like.deviation)
     return encoder.eval().requires_grad_(False)

@@ -19,7 +19,6 @@ from slicer_lite.config import SAMPLE_RATE
 from slicer_lite.explore import clusters, figures
 from slicer_lite.explore.embed import embed
 from slicer_lite.method.logmel import LogMel
-from slicer_lite.method.slicer import SLICERNetwork
 from slicer_lite.share.weights import Pretrained
 from slicer_lite.widgets.common import Widget, front_end, pixels, wav
 
@@ -145,9 +144,8 @@ class Recorder(Widget):
 
     def _assign(self, embeddings: np.ndarray) -> np.ndarray | None:
         """`(N, M)` assignments of `(N, dim)` embeddings; None of a model without clusters."""
-        if not isinstance(self._pretrained.network, SLICERNetwork):
-            return None
-        return clusters.soft_assignments(self._pretrained, embeddings)
+        known = clusters.has_clusters(self._pretrained)
+        return clusters.soft_assignments(self._pretrained, embeddings) if known else None
 
     def _sounds(self, heard: Heard) -> list[tuple[str, np.ndarray]]:
         """A title and a waveform for the sound and each of its neighbours, of long ones their beginning."""

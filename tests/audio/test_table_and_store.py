@@ -567,7 +567,7 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
 def test_a_folder_called_sounds_is_not_the_sound_world(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
-        "slicer_lite.audio.table.make_sounds",
+        "slicer_lite.sounds.make_sounds",
         lambda *_, **__: make_sounds("world", clips=200, progress=False),
     )
     assert len(sl.load_clips("sounds", progress=False)) == 200
@@ -654,7 +654,7 @@ def test_what_a_kill_left_of_a_decoding_goes_after_a_week(tones, tmp_path, monke
 def test_the_sound_world_is_not_a_store_that_is_called_so(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
-        "slicer_lite.audio.table.make_sounds",
+        "slicer_lite.sounds.make_sounds",
         lambda *_, **__: make_sounds("world", clips=200, progress=False),
     )
     soundfile.write(tmp_path / "a.wav", tone(), 16_000)

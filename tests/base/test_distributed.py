@@ -15,7 +15,9 @@ import torch
 import slicer_lite as sl
 from slicer_lite.base import distributed
 from slicer_lite.cli import main
-from slicer_lite.training import pretrain
+from slicer_lite.method.registry import METHODS
+from slicer_lite.method.views import TwoViews
+from slicer_lite.training import pretrain, run_folder
 from slicer_lite.training.checkpoint import with_prefix
 from slicer_lite.training.loop import Training
 
@@ -288,3 +290,43 @@ def test_gpus_answer_soon_and_decoding_may_take_long(monkeypatch, rank, device, 
         with distributed.first_alone():
             pass
     assert set(noted.waits) == {"other"} and len(noted.waits) == 2
+
+
+def in_a_job_of_somebody_elses(rank, meeting):
+    """Two processes have met for ends of their own; one trains networks there, the other does something else."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
+    assert (distributed.rank(), distributed.size(), distributed.size_here()) == (0, 1, 1)
+    if rank == 0:
+        sl.Encoder(channels=4, dim=16).train()(torch.randn(2, 1, 64, 32)).sum().backward()
+        config = small_steps()
+        views = TwoViews(config, 0.0, 1.0, torch.rand(4, 64))
+        for method in METHODS.values():
+            pair = views(torch.randn(8, 1, 64, 96), seed=0, step=0)
+            method(config).train().loss(*pair)["total"].backward()
+        assert not distributed.any_process(False)
+
+
+def test_networks_do_not_talk_to_processes_that_the_trainer_has_not_joined(spawn, tmp_path):
+    children = [spawn(in_a_job_of_somebody_elses, rank, tmp_path / "meeting") for rank in (0, 1)]
+    for child in children:
+        child.join(120)
+        child.kill()
+    assert [child.exitcode for child in children] == [0, 0]
+
+
+def joined_already(data, folder):
+    """A program of one's own that has joined the processes, and shares a run among them; it stays joined."""
+    torch.distributed.init_process_group("gloo")
+    sl.pretrain(small_steps(), data, folder / "run", device="cpu", progress=False)
+    torch.distributed.barrier()
+    assert distributed.size() == 1
+    assert torch.distributed.get_world_size() == 2
+
+
+@pytest.mark.slow
+def test_a_run_takes_the_processes_that_its_caller_has_joined(together, tones, tmp_path):
+    for child in (processes := together(2, joined_already, tones, tmp_path)):
+        child.join(120)
+    assert [child.exitcode for child in processes] == [0, 0]
+    assert run_folder.read_lines(tmp_path / "run" / "metrics.jsonl")[-1]["step"] == 2

@@ -12,13 +12,14 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
+from networks import Bands
 from sklearn.linear_model import LogisticRegression
 
 import slicer_lite as sl
 from slicer_lite.cli import main
 from slicer_lite.explore.embed import mel_statistics, set_statistics
 from slicer_lite.lape.checkpoints import load_audiontt
-from slicer_lite.lape.report import as_latex, as_markdown, gather, write_report
+from slicer_lite.lape.report import _size, as_latex, as_markdown, gather, write_report
 from slicer_lite.lape.run import TRAINED_ENCODER, run_task
 from slicer_lite.method.registry import METHODS
 from slicer_lite.probe import features, intervals, layer, supervised
@@ -288,6 +289,20 @@ def test_features_are_computed_once(clips, encoder, monkeypatch):
         window_features(encoder, clips.subset(np.arange(1, 48)))
 
 
+def test_features_of_ones_own_code_are_computed_anew_when_it_says_something_else(clips, monkeypatch):
+    encoder = sl.as_encoder(Bands).eval()
+    first = window_features(encoder, clips)
+    monkeypatch.setattr(Bands, "forward", lambda self, lms: self.layer(lms.squeeze(1).transpose(1, 2)))
+    again = window_features(encoder, clips)  # the same weights
+    assert np.abs(again.windows - first.windows).max() > 0.1
+    monkeypatch.undo()
+    np.testing.assert_array_equal(window_features(encoder, clips).windows, first.windows)
+
+
+def test_weights_of_bfloat16_have_a_hash(encoder):
+    assert weights_hash(encoder.bfloat16()) == weights_hash(encoder)
+
+
 def test_hashes_tell_weights_and_data_apart(clips, encoder):
     other = untrained_encoder(encoder, seed=3)
     assert weights_hash(other) == weights_hash(untrained_encoder(encoder, seed=3)) != weights_hash(encoder)
@@ -361,6 +376,24 @@ def test_a_task_whose_held_out_labels_are_unknown_has_no_say(clips, monkeypatch)
 def test_supervised_training_of_few_steps(clips):
     rows = clips.rows[clips.rows["task"] == "pitch"]
     assert supervised.supervised(clips, rows, 4, 16, epochs=5, validate=False)["pitch"].clips == 16
+
+
+def test_an_encoder_of_ones_own_has_all_baselines(clips):
+    encoder = sl.as_encoder(Bands).eval()
+    set_statistics(encoder, clips)
+    found = run_task(
+        encoder, clips, "pitch", "quick", seeds=[0], baselines=["untrained", "mel"], device="cpu"
+    )
+    assert found["about"]["weights"] | {"sha256": ""} == {
+        "sha256": "", "encoder": "Bands", "dim": 16,
+        "mean": encoder.mean.item(), "deviation": encoder.deviation.item(),
+    }  # fmt: skip
+    assert _size(found) == "Bands, d = 16"
+    assert untrained_encoder(encoder, seed=1).mean == encoder.mean
+    rows = clips.rows[clips.rows["task"] == "pitch"]
+    assert supervised.supervised(clips, rows, epochs=2, encoder=Bands)["pitch"].clips == 16
+    with pytest.raises(ValueError, match="how to make another Bands with new weights is not known"):
+        run_task(sl.as_encoder(Bands()), clips, "pitch", "quick", seeds=[0], baselines=["untrained"])
 
 
 def test_supervised_training_is_a_function_of_its_seed(clips):

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from slicer_lite.method.encoder import Encoder, _pooled_product
+from slicer_lite.method.encoder import Encoder
+from slicer_lite.method.fast import pooled_product
 
 
 @pytest.fixture
@@ -82,6 +83,9 @@ def test_what_is_no_audiontt_is_refused(encoder):
     two = {f"{name}.{k}": v for name in ("student", "teacher") for k, v in encoder.state_dict().items()}
     with pytest.raises(ValueError, match="Several encoders"):
         Encoder.from_audiontt(two)
+    deeper = encoder.state_dict() | {"features.3.0.weight": torch.zeros(8, 8, 3, 3)}
+    with pytest.raises(ValueError, match=r"unexpected.*features\.3\.0\.weight"):
+        Encoder.from_audiontt(deeper)
 
 
 @pytest.mark.parametrize("frames", [24, 25, 9])
@@ -150,7 +154,7 @@ def test_the_first_blocks_product_is_convolution_and_pooling():
     lms, filters, shift = torch.randn(3, 1, 64, 96), torch.randn(8, 1, 3, 3), torch.randn(8)
     gradients = []
     for block in (
-        _pooled_product,
+        pooled_product,
         lambda x, w, b: torch.nn.functional.max_pool2d(torch.nn.functional.conv2d(x, w, b, padding=1), 2),
     ):
         w, b = filters.clone().requires_grad_(), shift.clone().requires_grad_()

@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 import slicer_lite as sl
 from slicer_lite import lape
 from slicer_lite.explore import figures
-from slicer_lite.lape.report import MAJORITY, MEL, TRAINED, UNTRAINED, as_text
+from slicer_lite.probe.evaluate import MAJORITY, MEL, TRAINED, UNTRAINED, as_text
 from slicer_lite.probe.intervals import wilson
 from slicer_lite.probe.linear import counted, split_folds
 

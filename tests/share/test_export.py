@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from networks import Bands
 
 import slicer_lite as sl
 from slicer_lite.cli import main
@@ -124,6 +125,18 @@ def test_exporting_leaves_the_encoder_as_it_was(pretrained):
     export.to_program(encoder)
     assert encoder.training
     assert encoder.features[1][0].weight.is_contiguous(memory_format=torch.channels_last) == layout
+
+
+def test_a_network_that_cannot_be_followed_is_named():
+    class Reading(Bands):
+        def forward(self, lms):
+            frames = super().forward(lms)
+            return frames if lms.amax().item() > 0 else -frames
+
+    with pytest.raises(
+        ValueError, match="encoder: Reading cannot be exported, since torch.export cannot follow"
+    ):
+        export.to_program(sl.as_encoder(Reading))
 
 
 def test_the_command_comes_and_goes(pretrained, tmp_path, capsys):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from networks import Bands
 
 import slicer_lite as sl
 from slicer_lite.method.slicer import SLICERNetwork
@@ -152,6 +153,38 @@ def test_every_tensor_moves_with_the_model():
     state = [*moved.parameters(), *moved.buffers()]
     assert {tensor.device.type for tensor in state} == {"meta"}
     assert not [name for name, value in vars(moved).items() if isinstance(value, torch.Tensor)]
+
+
+@pytest.mark.parametrize(
+    ("span", "first", "apart"),
+    [(1, 0, 10), (2, 5, 20), (3, 10, 30), (4, 15, 40), (6, 25, 30), (8, 35, 40), (12, 55, 40), (16, 75, 40)],
+)
+def test_stamps_of_other_encoders_are_where_their_frames_are(span, first, apart):
+    """Each embedding is the mean of its own `span` frames: a click is in those whose middle is near."""
+    other = hear.HearModel(sl.as_encoder(Bands(span=span)).eval()).eval()
+    assert other.span == span
+    audio = torch.zeros(1, 32_000)
+    embeddings, stamps = hear.get_timestamp_embeddings(audio, other)
+    gaps = stamps[0].diff()
+    assert stamps[0, 0] == first and set(gaps.tolist()) == {apart}
+    assert 2000 - apart < stamps[0, -1] <= 2000
+    audio[:, 16_000] = 1.0  # at 1,000 ms, heard by the frames of 1,024 samples around it
+    moved = (hear.get_timestamp_embeddings(audio, other)[0] - embeddings).norm(dim=2)[0] > 1e-4
+    heard = stamps[0][moved]
+    assert (heard.min() + heard.max()) / 2 == pytest.approx(1000, abs=apart / 2)
+    reach = 32 + 5 * span
+    assert 1000 - reach <= heard.min() and heard.max() <= 1000 + reach
+
+
+def test_timestamps_need_even_frames():
+    class Uneven(Bands):
+        def forward(self, lms):
+            return super().forward(lms)[:, 1:]
+
+    other = hear.HearModel(sl.as_encoder(Uneven).eval()).eval()
+    assert hear.get_scene_embeddings(torch.zeros(1, 16_000), other).shape == (1, 16)
+    with pytest.raises(ValueError, match="gives 23 embeddings for 96 spectrogram frames and 47 for 192"):
+        hear.get_timestamp_embeddings(torch.zeros(1, 16_000), other)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")

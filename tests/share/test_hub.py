@@ -7,6 +7,7 @@ import sys
 import pytest
 import safetensors.torch
 import torch
+from networks import Bands
 
 import slicer_lite as sl
 from slicer_lite.method.slicer import SLICERNetwork
@@ -69,6 +70,12 @@ def test_the_card(pretrained, tmp_path):
     ):  # fmt: skip
         assert text in " ".join(card.content.split()), text
     assert "{{" not in card.content
+
+
+def test_the_card_of_an_encoder_of_ones_own(pretrained, tmp_path):
+    pretrained.network.encoder = sl.as_encoder(Bands)
+    card = hub.HubModel.of(pretrained).generate_model_card().content
+    assert "A Bands encoder pre-trained without labels" in card and "AudioNTT" not in card
 
 
 def test_the_licence_of_weights_is_for_their_maker_to_name(pretrained, tmp_path):

@@ -8,42 +8,16 @@ from slicer_lite.base.files import parse_json
 from slicer_lite.lape.tasks.download import Archive
 from slicer_lite.lape.tasks.task import Row, Task, draw, read_csv, read_lines, require
 
-FAMILIES = (
-    "bass",
-    "brass",
-    "flute",
-    "guitar",
-    "keyboard",
-    "mallet",
-    "organ",
-    "reed",
-    "string",
-    "synth_lead",
-    "vocal",
+FAMILIES = tuple(
+    "bass brass flute guitar keyboard mallet organ reed string synth_lead vocal".split()  # noqa: SIM905
 )
-SCENES = (
-    "airport",
-    "bus",
-    "metro",
-    "metro_station",
-    "park",
-    "public_square",
-    "shopping_mall",
-    "street_pedestrian",
-    "street_traffic",
-    "tram",
+SCENES = tuple(
+    "airport bus metro metro_station park public_square shopping_mall street_pedestrian street_traffic "  # noqa: SIM905
+    "tram".split()
 )
-URBAN = (
-    "air_conditioner",
-    "car_horn",
-    "children_playing",
-    "dog_bark",
-    "drilling",
-    "engine_idling",
-    "gun_shot",
-    "jackhammer",
-    "siren",
-    "street_music",
+URBAN = tuple(
+    "air_conditioner car_horn children_playing dog_bark drilling engine_idling gun_shot jackhammer siren "  # noqa: SIM905
+    "street_music".split()
 )
 _BIRD_SETS = {
     "ff1010bird": "ff1010bird_metadata_2018.csv",
