@@ -30,7 +30,7 @@ from measure import RESULTS, measure_parts, parser, ratios, seconds, spread
 import slicer_lite as sl
 from slicer_lite.audio.store import _write_index
 from slicer_lite.audio.table import make_table
-from slicer_lite.base.device import autocast, memory_kept, trains_in_bf16
+from slicer_lite.base.device import autocast, keep_freed_blocks, trains_in_bf16
 from slicer_lite.config import SAMPLE_RATE, WINDOW, Config
 from slicer_lite.method.kmix import KMix
 from slicer_lite.method.slicer import SLICER
@@ -142,7 +142,7 @@ def step(name: str, batch: int, **changes: object) -> dict[str, object]:
         fill(training)
         view1, view2 = torch.randn(2, batch, 1, 64, 96).unbind(0)
         repeats = 7 if batch <= 128 else 5
-        with memory_kept(CPU, trains_in_bf16(config, CPU)):  # as `pretrain` does
+        with keep_freed_blocks(CPU, trains_in_bf16(config, CPU)):  # as `pretrain` does
             whole, bare = seconds(
                 training.one_step, lambda: floor(training.model, view1, view2), repeats=repeats, warmups=1
             )
@@ -181,7 +181,7 @@ def pretraining(data: str, repeats: int = 10) -> dict[str, object]:
             run.optimizer.step()
             run.optimizer.zero_grad(set_to_none=True)
 
-        with memory_kept(CPU, trains_in_bf16(config, CPU)):
+        with keep_freed_blocks(CPU, trains_in_bf16(config, CPU)):
             whole, model = seconds(run.one_step, model_only, repeats=repeats)
     return {
         "clips_per_second": spread([config.batch_size / took for took in whole]),
@@ -219,7 +219,7 @@ def training() -> dict[str, object]:
             with mock.patch.object(type(run.clips), "windows", lambda *_: ready):
                 run.one_step()
 
-        with memory_kept(CPU, trains_in_bf16(config, CPU)):
+        with keep_freed_blocks(CPU, trains_in_bf16(config, CPU)):
             real, made = seconds(run.one_step, synthetic, warmups=1)
     return {"from the store / synthetic input": ratios(made, real)}
 
@@ -275,7 +275,7 @@ def embedding() -> dict[str, object]:
         for batch in batches:
             encoder(batch)
 
-    with memory_kept(CPU):  # the bare forward too
+    with keep_freed_blocks(CPU):  # the bare forward too
         whole, forward = seconds(lambda: sl.embed(encoder, clips), bare, repeats=5, warmups=1)
     return {
         "embed / bare forward": ratios(forward, whole),

@@ -5,6 +5,7 @@
 The build stops at a link that leads nowhere, in any page, and at anything that a browser would fetch from elsewhere.
 """
 
+import dataclasses
 import logging
 import re
 import shutil
@@ -19,6 +20,8 @@ from latex2mathml.converter import convert
 from mkdocs.commands.build import build
 from mkdocs.config import load_config
 from mkdocs.exceptions import Abort
+
+from slicer_lite.config import Config
 
 ROOT = Path(__file__).parents[1]
 SOURCE, SITE = ROOT / "build" / "site-source", ROOT / "build" / "site"
@@ -67,9 +70,7 @@ def lay_out() -> list[str]:
             if path.suffix in kinds:
                 shutil.copy(path, SOURCE / folder / path.name)
     for path in [*SOURCE.glob("*.md"), *SOURCE.glob("docs/*.md")]:
-        # A source mark after another bracket is no link, though Markdown thinks so. (Docstrings put a comma between.)
-        text = re.sub(r"\[(P|R|B|C|M|ours)\](?![(:])", r"\\[\1\\]", path.read_text(encoding="utf-8"))
-        path.write_text(text, encoding="utf-8")
+        path.write_text(with_marks(path.read_text(encoding="utf-8")), encoding="utf-8")
     for path in (SOURCE / "notebooks").glob("*.ipynb"):
         notebook = nbformat.read(path, as_version=4)
         for cell in notebook.cells:
@@ -84,6 +85,8 @@ def lay_out() -> list[str]:
 
 def reference(module: str) -> str:
     """The page of a room: of a module, or of a folder with all its modules."""
+    if module == "config":
+        return settings()
     packaged = ROOT / "slicer_lite" / module
     own = "{show_root_heading: false, members: false}" if packaged.is_dir() else "{show_root_heading: false}"
     page = f"# slicer_lite.{module}\n\n::: slicer_lite.{module}\n    options: {own}\n"
@@ -91,6 +94,26 @@ def reference(module: str) -> str:
         name = ".".join(part.relative_to(ROOT).with_suffix("").parts)
         page += f"\n## {name}\n\n::: {name}\n    options: {{show_root_heading: false, heading_level: 3}}\n"
     return page
+
+
+def settings() -> str:
+    """The page of config.py: a table of what stands beside each setting, instead of a long signature."""
+    rows = ["| setting | default | unit | what it is | source |", "|---|---|---|---|---|"]
+    for field in dataclasses.fields(Config):
+        about = field.metadata
+        cells = f"`{field.name}`", f"`{field.default}`", about["unit"], about["what"], about["source"]
+        rows.append(f"| {' | '.join(cells)} |")
+    page = "# slicer_lite.config\n\n::: slicer_lite.config\n    options: {show_root_heading: false, members: false}\n"
+    page += "\n::: slicer_lite.config.Config\n    options: {members: false, show_signature: false}\n\n"
+    page += with_marks("\n".join(rows)) + "\n"
+    for name in ("Config.replace", "Config.to_dict", "preset"):
+        page += f"\n::: slicer_lite.config.{name}\n    options: {{show_root_heading: true}}\n"
+    return page
+
+
+def with_marks(text: str) -> str:
+    """A source mark after another bracket is no link, though Markdown thinks so. (Docstrings put a comma between.)"""
+    return re.sub(r"\[(P|R|B|C|M|ours)\](?![(:])", r"\\[\1\\]", text)
 
 
 def with_mathml(text: str) -> str:

@@ -21,7 +21,7 @@ from slicer_lite.base.device import choose_device
 from slicer_lite.base.files import need_writable, write_durably, write_json
 from slicer_lite.config import PRESETS, Config
 from slicer_lite.explore.embed import embed
-from slicer_lite.lape.checkpoints import load_checkpoint, save_checkpoint
+from slicer_lite.lape.checkpoints import load_lape, save_lape
 from slicer_lite.lape.commands import Lape
 from slicer_lite.probe.evaluate import as_text, evaluate
 from slicer_lite.share.weights import LAPE_SUFFIXES, load, save_weights
@@ -198,19 +198,17 @@ class Export:
             raise ValueError(
                 f"--out {self.out}: its name must end in {' or '.join(EXPORTS)}, and --int8 goes with .onnx only."
             )
-        pretrained = (
-            load_checkpoint(self.weights) if self.weights.suffix in LAPE_SUFFIXES else load(self.weights)
-        )
+        pretrained = load_lape(self.weights) if self.weights.suffix in LAPE_SUFFIXES else load(self.weights)
         out = _new_file(self.out, kind)
         if kind == ".onnx":
             export.save_onnx(pretrained.encoder, out, self.int8)
         elif kind == ".pt2":
             export.save_program(pretrained.encoder, out)
         elif kind == ".ckpt":
-            save_checkpoint(pretrained, out)
+            save_lape(pretrained, out)
         else:
-            own = pretrained
-            save_weights(out, own.network, own.centroids, own.config, own.step, own.heard)
+            parts = pretrained.network, pretrained.centroids, pretrained.config, pretrained.step
+            save_weights(out, *parts, pretrained.heard)
         print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
 
 

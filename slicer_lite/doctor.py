@@ -128,8 +128,8 @@ def _audio() -> Finding:
         return Finding(
             "audio", "broken", f"soundfile does not work ({error})", "pip install --force-reinstall soundfile"
         )
-    there = soundfile.available_formats()
-    missing = [suffixes for name, suffixes in _FORMATS.items() if name not in there]
+    readable = soundfile.available_formats()
+    missing = [suffixes for name, suffixes in _FORMATS.items() if name not in readable]
     found = f"{' '.join(sorted(AUDIO_SUFFIXES))} (libsndfile {soundfile.__libsndfile_version__})"
     if missing:
         return Finding(
@@ -140,16 +140,16 @@ def _audio() -> Finding:
 
 def _disk() -> Finding:
     folder = cache_folder()
-    there = next((place for place in (folder, *folder.parents) if place.exists()), folder)
-    if not there.is_dir():
+    existing = next((place for place in (folder, *folder.parents) if place.exists()), folder)
+    if not existing.is_dir():
         return Finding(
             "disk",
             "broken",
-            f"{there} is not a folder",
+            f"{existing} is not a folder",
             "set SLICER_LITE_CACHE to a folder that is there, or new",
         )
-    free = shutil.disk_usage(there).free / 1e9
-    if not os.access(there, os.W_OK):
+    free = shutil.disk_usage(existing).free / 1e9
+    if not os.access(existing, os.W_OK):
         return Finding(
             "disk", "broken", f"{folder} cannot be written to", "set SLICER_LITE_CACHE to another folder"
         )
@@ -162,8 +162,8 @@ def _disk() -> Finding:
 def _extra(name: str) -> Finding:
     if not _installed("slicer-lite"):
         return Finding(f"extra {name}", "note", "slicer-lite is not installed", "in the clone, pip install .")
-    known = importlib.metadata.metadata("slicer-lite").get_all("Provides-Extra") or []
-    if name not in known:
+    extras = importlib.metadata.metadata("slicer-lite").get_all("Provides-Extra") or []
+    if name not in extras:
         return Finding(
             f"extra {name}", "note", "not known to the installed package", "install slicer-lite anew"
         )
@@ -194,8 +194,8 @@ def find_browser() -> str | None:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        own = playwright.chromium.executable_path
-    return own if Path(own).exists() else None
+        fetched = playwright.chromium.executable_path
+    return fetched if Path(fetched).exists() else None
 
 
 def _browser() -> Finding:

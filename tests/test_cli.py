@@ -144,8 +144,11 @@ def test_help_says_what_every_setting_is_and_where_its_default_is_from(capsys):
     for field in dataclasses.fields(Config):
         option = field.name.replace("_", "-")
         said = re.search(rf"--(no-)?{option} (.*?)\(default: ", settings)[2]
-        assert re.search(r"\[(P|R|B|C|M|ours)\]", said), f"{option}: {said}"
-        assert re.search("[A-Za-z]", re.sub(r"\[.*?\]|\{.*?\}|FLOAT|INT", "", said)), f"{option}: {said}"
+        about = field.metadata
+        assert re.search("[A-Za-z]", about["what"]), option
+        assert re.search(r"\[(P|R|B|C|M|ours)\]", about["source"]), option
+        for part in ("what", "unit", "source"):
+            assert about[part] in said, f"{option}: {said}"
 
 
 def test_help_shows_the_defaults_of_the_preset(capsys):

@@ -1,6 +1,8 @@
 """Pages that can be browsed: links that lead somewhere, figures that were measured."""
 
 import ast
+import dataclasses
+import html
 import importlib.util
 import json
 import os
@@ -221,6 +223,10 @@ def test_the_site_builds_and_fetches_nothing():
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "every link good" in done.stdout
+    page = (ROOT / "build" / "site" / "reference" / "config.html").read_text(encoding="utf-8")
+    for field in dataclasses.fields(sl.Config):
+        for part in ("what", "unit", "source"):
+            assert f"<td>{html.escape(field.metadata[part], quote=False)}</td>" in page
 
 
 def cell_of(notebook, identity):

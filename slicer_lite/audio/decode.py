@@ -253,24 +253,24 @@ def _mended_chunks(file: BinaryIO, size: int, order: str) -> tuple[dict[int, byt
 
     def chunk(place: int) -> tuple[bytes, int] | None:
         file.seek(place)
-        found = file.read(8)
-        name = found[:4]
+        head = file.read(8)
+        name = head[:4]
         if (
-            len(found) < 8
+            len(head) < 8
             or not name.isascii()
             or not name.decode().isprintable()
             or name in (b"RIFF", b"FORM")
         ):
             return None
-        return name, struct.unpack(f"{order}I", found[4:])[0]
+        return name, struct.unpack(f"{order}I", head[4:])[0]
 
     file.seek(4)
     (declared,) = struct.unpack(f"{order}I", file.read(4))
     place, sound = 12, False
     for _ in range(1000):  # chunks: more are no header
-        if (found := chunk(place)) is None:
+        if (head := chunk(place)) is None:
             break
-        name, length = found
+        name, length = head
         end = place + 8 + length
         if name in (b"data", b"SSND"):
             sound = True
@@ -453,9 +453,9 @@ def _by_soundfile(source: _Source, seen: _Seen, patch: dict[int, bytes]) -> _Blo
         except trouble as error:
             raise _not_readable(source, getattr(error, "error_string", error)) from None
         rate, frames = file.samplerate, file.frames
-        known = frames <= _OF_UNKNOWN_LENGTH
+        length_known = frames <= _OF_UNKNOWN_LENGTH
         first, count = (0, frames) if source.cut is None else (round(part * rate) for part in source.cut)
-        if known and rate >= MIN_RATE and count * max(1, SAMPLE_RATE / rate) > MAX_SAMPLES:
+        if length_known and rate >= MIN_RATE and count * max(1, SAMPLE_RATE / rate) > MAX_SAMPLES:
             raise ValueError(
                 f"its header declares {frames:,} samples ({frames / rate / 3600:.1f} h), more than "
                 f"the {MAX_SAMPLES:,} allowed; cut it into shorter files"
@@ -464,7 +464,7 @@ def _by_soundfile(source: _Source, seen: _Seen, patch: dict[int, bytes]) -> _Blo
             seen.quietest = 2**-24
         elif source.mpeg or file.subtype in {"VORBIS", "OPUS"}:
             seen.quietest = _STEP / 2
-        if known and not source.mpeg and 0 < first <= frames:
+        if length_known and not source.mpeg and 0 < first <= frames:
             file.seek(first)
             seen.begin = first
         file.seekable = lambda: False  # else soundfile seeks after each block
@@ -474,20 +474,20 @@ def _by_soundfile(source: _Source, seen: _Seen, patch: dict[int, bytes]) -> _Blo
         while place < frames:
             block[:] = np.nan
             try:
-                some = file.read(out=block[: frames - place])
+                samples = file.read(out=block[: frames - place])
             except trouble:
                 seen.whole = False
                 missing = np.isnan(block[:, 0])
-                some = block[
+                samples = block[
                     : missing.argmax() if missing.any() else len(block)
                 ]  # what came before the trouble
-            if not len(some):
+            if not len(samples):
                 break
-            place += len(some)
-            yield rate, some
+            place += len(samples)
+            yield rate, samples
             if not seen.whole:
                 return
-        seen.whole &= place >= frames or not known
+        seen.whole &= place >= frames or not length_known
         if streams:
             seen.whole &= os.fstat(opened.fileno()).st_size <= opened.tell() + _LINGERS
 
@@ -532,10 +532,10 @@ def _by_pyav(source: _Source, seen: _Seen) -> _Blocks:
 
 
 def _not_readable(source: _Source, reason: object) -> _UnreadableError:
-    said = "no MPEG sound was found in it"
+    sentence = "no MPEG sound was found in it"
     if not source.mpeg:
-        said = f"not readable as audio ({str(reason).rstrip('.') or 'no reason is known'})"
-    return _UnreadableError(said if pyav() else f"{said}; PyAV reads more kinds: {MEDIA}")
+        sentence = f"not readable as audio ({str(reason).rstrip('.') or 'no reason is known'})"
+    return _UnreadableError(sentence if pyav() else f"{sentence}; PyAV reads more kinds: {MEDIA}")
 
 
 def _frames(av: Any, packets: Iterator[Any], seen: _Seen) -> Iterator[Any]:
@@ -571,6 +571,6 @@ def _after_tags(source: _Source, file: BinaryIO) -> bytes:
         return source.head
     place = file.tell()
     file.seek(10 + sum(byte << shift for byte, shift in zip(source.head[6:10], (21, 14, 7, 0), strict=False)))
-    found = file.read(4096)
+    head = file.read(4096)
     file.seek(place)
-    return found
+    return head

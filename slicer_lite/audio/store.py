@@ -155,9 +155,9 @@ class Clips:
 
     def on(self, device: torch.device) -> Clips:
         """The same clips with a copy of the store's samples on a device, where `windows` are then cut."""
-        there = copy.copy(self)
-        there._resident = torch.from_numpy(np.array(self._samples)).to(device)
-        return there
+        copied = copy.copy(self)
+        copied._resident = torch.from_numpy(np.array(self._samples)).to(device)
+        return copied
 
     @property
     def tasks(self) -> list[str]:
@@ -225,8 +225,8 @@ class Clips:
         """A short hash of what is in the clips, to tell one data set from another."""
         digest = hashlib.sha256(np.ascontiguousarray(self.lengths).tobytes())
         # The first window of up to 1,000 clips: enough to tell data sets apart without reading them whole.
-        some = np.linspace(0, len(self) - 1, min(len(self), 1000)).astype(int)
-        digest.update(self.windows(some, np.zeros(len(some), int)).numpy().tobytes())
+        sample = np.linspace(0, len(self) - 1, min(len(self), 1000)).astype(int)
+        digest.update(self.windows(sample, np.zeros(len(sample), int)).numpy().tobytes())
         return digest.hexdigest()[:16]
 
 
@@ -284,11 +284,15 @@ def load_clips(
     """
     if isinstance(source, Clips):
         return source
-    if isinstance(given := told_apart(source), list):
-        return Clips.from_waveforms(given)
-    if isinstance(given, str | Path) and given != "sounds" and _is_store(folder := Path(given).expanduser()):
+    if isinstance(resolved := told_apart(source), list):
+        return Clips.from_waveforms(resolved)
+    if (
+        isinstance(resolved, str | Path)
+        and resolved != "sounds"
+        and _is_store(folder := Path(resolved).expanduser())
+    ):
         return _open(folder)[0]
-    table = given if isinstance(given, Table) else read_table(given, allow_outside, progress)
+    table = resolved if isinstance(resolved, Table) else read_table(resolved, allow_outside, progress)
     folder = cache_folder() / "stores" / _key(table)
     if not (folder / _INDEX).exists() or _replaced(table, folder):
         _build(table, folder, strict, progress)
@@ -313,7 +317,7 @@ def load_clips(
             raise ValueError(f"{message}. Mend or remove them, or leave out --strict.")
         warnings.warn(message, stacklevel=2)
     for remark in dict.fromkeys(remark for _, remark in clips.remarks):
-        names = [Path(path).name for path, said in clips.remarks if said == remark]
+        names = [Path(path).name for path, other in clips.remarks if other == remark]
         shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
         warnings.warn(f"{len(names)} of {len(table)} files: {remark}. {shown}", stacklevel=2)
     return clips
@@ -359,13 +363,13 @@ def _is_one(source: Any) -> bool:
     return source.ndim == 1 or (source.ndim == 2 and source.shape[1] <= _MOST_CHANNELS < source.shape[0])
 
 
-def _is_pair(given: Any) -> bool:
+def _is_pair(value: Any) -> bool:
     """Whether something is samples and their rate."""
     return (
-        isinstance(given, tuple)
-        and len(given) == 2
-        and np.ndim(given[0]) > 0
-        and isinstance(given[1], int | float)
+        isinstance(value, tuple)
+        and len(value) == 2
+        and np.ndim(value[0]) > 0
+        and isinstance(value[1], int | float)
     )
 
 
@@ -377,21 +381,21 @@ def check_waveforms(waveforms: Iterable[np.ndarray]) -> list[np.ndarray]:
     return checked
 
 
-def _waveform(name: str, given: Any) -> np.ndarray:
-    if _is_pair(given):
-        given, rate = given
+def _waveform(name: str, samples: Any) -> np.ndarray:
+    if _is_pair(samples):
+        samples, rate = samples
         if rate != SAMPLE_RATE:
             raise ValueError(
                 f"{name} is at {rate} Hz: resample it to {SAMPLE_RATE:,} Hz, or give its file's path instead."
             )
-    if isinstance(given, torch.Tensor):
-        given = given.detach().cpu()
-        given = (given.float() if given.dtype == torch.bfloat16 else given).numpy()
+    if isinstance(samples, torch.Tensor):
+        samples = samples.detach().cpu()
+        samples = (samples.float() if samples.dtype == torch.bfloat16 else samples).numpy()
     expected = f"{name}: expected a 1-D float array at 16 kHz with at least one sample"
     try:
-        array = np.asarray(given)
+        array = np.asarray(samples)
     except ValueError:  # rows of different lengths
-        raise ValueError(f"{expected}, got a {type(given).__name__} of unequal parts.") from None
+        raise ValueError(f"{expected}, got a {type(samples).__name__} of unequal parts.") from None
     if array.ndim == 2 and 1 in array.shape:
         array = array.reshape(-1)
     if array.ndim == 2 and array.shape[1] <= min(_MOST_CHANNELS, array.shape[0]):
@@ -400,7 +404,7 @@ def _waveform(name: str, given: Any) -> np.ndarray:
         got = (
             f"shape {array.shape} of {array.dtype}"
             if array.dtype.kind in "biufc"
-            else f"a {type(given).__name__}"
+            else f"a {type(samples).__name__}"
         )
         hint = ""
         if array.ndim == 2:
@@ -662,8 +666,8 @@ def _write_index(folder: Path, table: Table, kept: np.ndarray, lengths: np.ndarr
     index["path ends"] = np.cumsum([len(name) for name in names])
     # Most texts are repeated: each is written once, and then only its number.
     for name, values in texts.items():
-        codes, known = pd.factorize(np.asarray(values, dtype=object))
-        index |= {f"{name} codes": codes.astype(np.int32), f"{name} values": known.astype(str)}
+        codes, uniques = pd.factorize(np.asarray(values, dtype=object))
+        index |= {f"{name} codes": codes.astype(np.int32), f"{name} values": uniques.astype(str)}
     write_durably(folder / _INDEX, lambda file: np.savez(file, **index))
 
 

@@ -128,12 +128,14 @@ def read_table(
         return _read_csv(path, allow_outside)
     if (path / "manifest.csv").exists():
         return _read_csv(path / "manifest.csv", allow_outside)
-    found: dict[str, list[Path]] = {}  # by suffix
+    by_suffix: dict[str, list[Path]] = {}
     for file in _files_below(path):
-        found.setdefault(file.suffix.lower(), []).append(file)
-    read = AUDIO_SUFFIXES | (MEDIA_SUFFIXES if MEDIA_SUFFIXES & set(found) and pyav() else set())
-    files = sorted(file for suffix in read & set(found) for file in found[suffix])
-    passed_over = _passed_over({suffix: len(of_it) for suffix, of_it in found.items() if suffix not in read})
+        by_suffix.setdefault(file.suffix.lower(), []).append(file)
+    read = AUDIO_SUFFIXES | (MEDIA_SUFFIXES if MEDIA_SUFFIXES & set(by_suffix) and pyav() else set())
+    files = sorted(file for suffix in read & set(by_suffix) for file in by_suffix[suffix])
+    passed_over = _passed_over(
+        {suffix: len(of_it) for suffix, of_it in by_suffix.items() if suffix not in read}
+    )
     if not files:
         kinds = ", ".join(sorted(AUDIO_SUFFIXES))
         raise FileNotFoundError(
@@ -165,7 +167,7 @@ def _no_labels() -> pd.DataFrame:
 
 def _passed_over(counts: Mapping[str, int]) -> str:
     """How many files there are by suffix that hold sound and are not read, and the remedy; nothing without any."""
-    said = ""
+    sentence = ""
     for suffixes, remedy in (
         (MEDIA_SUFFIXES, f"not read without PyAV: {MEDIA}."),
         (_NOT_READ, "not read, since no header says what is in them: write them as wav or flac."),
@@ -174,8 +176,8 @@ def _passed_over(counts: Mapping[str, int]) -> str:
         if here:
             count = -sum(count for count, _ in here)
             kinds = ", ".join(f"{-count} {suffix}" for count, suffix in here)
-            said += f" {count} file{'s are' if count > 1 else ' is'} passed over ({kinds}), {remedy}"
-    return said
+            sentence += f" {count} file{'s are' if count > 1 else ' is'} passed over ({kinds}), {remedy}"
+    return sentence
 
 
 def _files_below(path: Path) -> Iterator[Path]:
@@ -303,11 +305,11 @@ def _each_once(named: Sequence[Path]) -> tuple[list[Path], list[str], list[int]]
     files: list[Path] = []
     places: list[str] = []
     numbers: list[int] = []
-    known: dict[str | tuple[int, int], int] = {}
+    number_of: dict[str | tuple[int, int], int] = {}
     folders: dict[str, str] = {}
     for file in named:
         place, identity = _place(file, folders)
-        numbers.append(known.setdefault(identity, len(files)))
+        numbers.append(number_of.setdefault(identity, len(files)))
         if numbers[-1] == len(files):
             files.append(file)
             places.append(place)
@@ -379,8 +381,8 @@ def _consistent(labels: pd.DataFrame, names: Sequence[str], path: Path | str, hi
 
 
 def _warn_of_groups_on_both_sides(labels: pd.DataFrame, path: Path | str) -> None:
-    known = labels[labels["group"] != ""]
-    for task, rows in known.groupby("task", sort=False):
+    grouped = labels[labels["group"] != ""]
+    for task, rows in grouped.groupby("task", sort=False):
         both = sorted(
             set(rows["group"][rows["split"] == "train"]) & set(rows["group"][rows["split"] == "test"])
         )

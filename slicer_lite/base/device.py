@@ -18,7 +18,7 @@ from slicer_lite.config import Config
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
 _MIB = 2**20
 
-_keepers, _counting = 0, threading.Lock()  # how many `memory_kept` are under way
+_keepers, _counting = 0, threading.Lock()  # how many `keep_freed_blocks` are under way
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -34,13 +34,15 @@ def choose_device(name: str = "auto") -> torch.device:
     except RuntimeError:
         raise ValueError(f"Unknown device {name!r}: use auto, cpu, cuda, cuda:0, … or mps.") from None
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    there = {
+    available = {
         "cpu": True,
         "cuda": (device.index or 0) < gpus,
         "mps": torch.backends.mps.is_available(),
     }
-    if not there.get(device.type, False):
-        have = [f"cuda:{number}" for number in range(gpus)] + [name for name in ("mps", "cpu") if there[name]]
+    if not available.get(device.type, False):
+        have = [f"cuda:{number}" for number in range(gpus)] + [
+            name for name in ("mps", "cpu") if available[name]
+        ]
         raise ValueError(f"Device {name!r} is not there on this machine. Use --device {' or '.join(have)}.")
     return device
 
@@ -77,7 +79,7 @@ def trains_in_bf16(config: Config, device: torch.device) -> bool:
 
 
 @contextmanager
-def memory_kept(device: torch.device, bf16: bool = False) -> Iterator[None]:
+def keep_freed_blocks(device: torch.device, bf16: bool = False) -> Iterator[None]:
     """Keep the memory that a batch has freed for the next one: in fp32 on CPUs, under Linux with glibc.
 
     By itself glibc hands every large tensor's memory back to the system and asks for it anew, which the system then

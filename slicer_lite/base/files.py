@@ -112,15 +112,15 @@ def absolute(path: Path) -> Path:
 
 def in_other_form(path: Path) -> Path | None:
     """What is there under a missing path's name in another Unicode form: é is one letter (NFC) or two (NFD, Macs)."""
-    return _there(path, _composed)
+    return _by_folded_name(path, _composed)
 
 
 def near_miss(path: Path) -> str:
     """Half a sentence about what lies where a missing file was looked for and is almost called so; or nothing."""
-    found = _there(path, _alike)
-    if found in (None, path):
+    other = _by_folded_name(path, _alike)
+    if other in (None, path):
         return ""
-    return f"; there is {str(found)!r}, which differs in capitals, spaces or the coding of letters"
+    return f"; there is {str(other)!r}, which differs in capitals, spaces or the coding of letters"
 
 
 def _composed(name: str) -> str:
@@ -134,18 +134,18 @@ def _alike(name: str) -> str:
     return "".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
-def _there(path: Path, fold: Callable[[str], str]) -> Path | None:
+def _by_folded_name(path: Path, fold: Callable[[str], str]) -> Path | None:
     """What is there whose names, once folded, are a missing path's; None if nothing is, or several are."""
     if os.path.lexists(path):
         return path
-    folder = _there(path.parent, fold) if path.parent != path else None
+    folder = _by_folded_name(path.parent, fold) if path.parent != path else None
     if folder is None:
         return None
     try:
-        found = _folded(folder, folder.stat().st_mtime_ns, fold).get(fold(path.name), [])
+        names = _folded(folder, folder.stat().st_mtime_ns, fold).get(fold(path.name), [])
     except (OSError, ValueError):
         return None
-    return folder / found[0] if len(found) == 1 else None
+    return folder / names[0] if len(names) == 1 else None
 
 
 @lru_cache(maxsize=16)

@@ -49,9 +49,9 @@ def _left_by_groups(root: Path = Path("/")) -> int | None:
         return None
     left = []
     for line in lines:
-        _, controllers, own = line.split(":", 2)
+        _, controllers, group = line.split(":", 2)
         if not controllers or "memory" in controllers.split(","):  # of version 2, or of version 1
-            path = PurePosixPath(own.lstrip("/"))
+            path = PurePosixPath(group.lstrip("/"))
             folders = [root / mount / level for mount in _MOUNTS for level in (path, *path.parents)]
             left += [_left_by_group(folder, *files) for folder in folders for files in _GROUP_FILES]
     return min((room for room in left if room is not None), default=None)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from slicer_lite.audio.store import Clips, Source, load_clips, told_apart
-from slicer_lite.base.device import memory_kept
+from slicer_lite.base.device import keep_freed_blocks
 from slicer_lite.base.modes import evaluating
 from slicer_lite.config import WINDOW, Config
 from slicer_lite.method.encoder import FrameEncoder
@@ -137,8 +137,8 @@ def mean_over_windows(
 ) -> np.ndarray:
     """Apply a feature to every window and average within clips."""
     if not isinstance(clips, Clips):
-        given = told_apart(clips)
-        clips = given if isinstance(given, list) else load_clips(given)
+        resolved = told_apart(clips)
+        clips = resolved if isinstance(resolved, list) else load_clips(resolved)
     if not len(clips):
         raise ValueError("There are no clips to embed.")
     total: np.ndarray | None = None
@@ -170,10 +170,10 @@ def over_windows(
     owner, starts = windows_of(clips)
     logmel = LogMel().to(device)
     bar = tqdm(total=len(owner), desc="embedding", unit="window", disable=not progress, leave=False)
-    with bar, memory_kept(device):
+    with bar, keep_freed_blocks(device):
         for at, waveform in enumerate(_batches(clips, owner, starts, batch_size)):
-            some = slice(at * batch_size, at * batch_size + len(waveform))
-            yield owner[some], feature(logmel(waveform.to(device))).float().cpu().numpy()
+            batch = slice(at * batch_size, at * batch_size + len(waveform))
+            yield owner[batch], feature(logmel(waveform.to(device))).float().cpu().numpy()
             bar.update(len(waveform))
 
 
@@ -189,11 +189,11 @@ def _batches(
 ) -> Iterator[Tensor]:
     """Float windows `(B, 15200)` in order."""
     for begin in range(0, len(owner), batch_size):
-        some = slice(begin, begin + batch_size)
+        batch = slice(begin, begin + batch_size)
         if isinstance(clips, Clips):
-            yield clips.windows(owner[some], starts[some]).float() / 32768
+            yield clips.windows(owner[batch], starts[batch]).float() / 32768
         else:
-            cut = [clips[i][s : s + WINDOW] for i, s in zip(owner[some], starts[some], strict=True)]
+            cut = [clips[i][s : s + WINDOW] for i, s in zip(owner[batch], starts[batch], strict=True)]
             missing = [WINDOW - len(c) for c in cut]
             padded = [np.pad(c, (m // 2, m - m // 2)) for c, m in zip(cut, missing, strict=True)]
             yield torch.from_numpy(np.stack(padded))

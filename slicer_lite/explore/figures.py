@@ -148,19 +148,24 @@ def show_groups(
         if mine.any():
             colours = [looks[n][0] for n in number[mine]]
             axes.scatter(points[mine, 0], points[mine, 1], s=12, c=colours, marker=marker, linewidth=0)
-    there = np.unique(number[number >= 0])
-    if 0 < len(there) <= _LISTED:
+    present = np.unique(number[number >= 0])
+    if 0 < len(present) <= _LISTED:
         handles = [
             Line2D([], [], linestyle="", color=colour, marker=marker, markeredgewidth=0)
-            for colour, marker in (looks[n] for n in there)
+            for colour, marker in (looks[n] for n in present)
         ]
         legend = axes.legend(
-            handles, [""] * len(there), frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5)
+            handles,
+            [""] * len(present),
+            frameon=False,
+            fontsize=8,
+            loc="center left",
+            bbox_to_anchor=(1, 0.5),
         )
         # Named here, since a legend leaves out names that begin with _.
-        for text, n in zip(legend.get_texts(), there, strict=True):
+        for text, n in zip(legend.get_texts(), present, strict=True):
             text.set_text(names[n])
-    more = f" ({len(there)} labels)" if len(there) > _LISTED else ""
+    more = f" ({len(present)} labels)" if len(present) > _LISTED else ""
     axes.set(title=f"{title}{more}", xticks=[], yticks=[])
 
 
@@ -185,9 +190,9 @@ def probe_bars(results: Mapping[str, Any]) -> Figure:
     axes = figure.subplots()
     width = 0.8 / len(names)
     for number, name in enumerate(names):
-        found = [results["tasks"][task].get(name, _UNKNOWN) for task in tasks]
-        height = np.array([100 * r["accuracy"] for r in found])
-        bounds = np.array([[r["low"], r["high"]] for r in found], dtype=float)  # NaN where there is none
+        cells = [results["tasks"][task].get(name, _UNKNOWN) for task in tasks]
+        height = np.array([100 * r["accuracy"] for r in cells])
+        bounds = np.array([[r["low"], r["high"]] for r in cells], dtype=float)  # NaN where there is none
         reach = (100 * bounds - height[:, None]) * (-1, 1)
         place = np.arange(len(tasks)) + (number - (len(names) - 1) / 2) * width
         axes.bar(
@@ -214,16 +219,16 @@ def _with_groups(task: str, row: Mapping[str, Any]) -> str:
     return f"{task}\n{below}".rstrip()
 
 
-def label_curves(found: pd.DataFrame) -> Figure:
+def label_curves(probes: pd.DataFrame) -> Figure:
     """Accuracy against labels a class: a panel for each task, a line through the means for each feature set.
 
     Args:
-        found: a row for each probe; columns `task`, `features`, `labels` (a class) and `accuracy` (0 to 1).
+        probes: a row for each probe; columns `task`, `features`, `labels` (a class) and `accuracy` (0 to 1).
     """
-    tasks = list(found["task"].unique())
+    tasks = list(probes["task"].unique())
     figure = Figure(figsize=(5 * len(tasks) + 1, 3.5), layout="constrained")
     for axes, task in zip(np.atleast_1d(figure.subplots(1, len(tasks))), tasks, strict=True):
-        here = found[found["task"] == task]
+        here = probes[probes["task"] == task]
         for name, colour in zip(here["features"].unique(), COLOURS, strict=False):
             mine = here[here["features"] == name]
             axes.plot(mine["labels"], 100 * mine["accuracy"], ".", color=colour, alpha=0.5)
@@ -276,29 +281,29 @@ def learning(results: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def differences(found: pd.DataFrame, title: str = "") -> Figure:
+def differences(table: pd.DataFrame, title: str = "") -> Figure:
     """How far settings lie from a base, in percentage points: a line for each, with its interval and its seeds.
 
     Drawn orange where the interval leaves out 0; hollow where there is one seed.
 
     Args:
-        found: of `slicer_lite.probe.compare.differences`; the first row is drawn at the top.
+        table: of `slicer_lite.probe.compare.differences`; the first row is drawn at the top.
     """
-    figure = Figure(figsize=(8, 0.8 + 0.36 * len(found)), layout="constrained")
+    figure = Figure(figsize=(8, 0.8 + 0.36 * len(table)), layout="constrained")
     axes = figure.subplots()
     axes.axvline(0, color="black", linewidth=0.8)
-    points = 100 * found[["low", "difference", "high"]].to_numpy(dtype=float)
+    points = 100 * table[["low", "difference", "high"]].to_numpy(dtype=float)
     for place, (low, middle, high) in enumerate(points):
-        by_seed = 100 * np.array(found["by_seed"].iloc[place])
+        by_seed = 100 * np.array(table["by_seed"].iloc[place])
         colour = COLOURS[1] if low > 0 or high < 0 else COLOURS[0]
         if len(by_seed) > 1:
             axes.plot(by_seed, np.full(len(by_seed), place + 0.25), "|", color="0.4", markersize=6)
         axes.plot([low, high], [place, place], color=colour, linewidth=2)
         fill = colour if len(by_seed) > 1 else "white"
         axes.plot(middle, place, "o", color=colour, markerfacecolor=fill, markersize=7)
-    axes.set_yticks(range(len(found)), [str(name) for name in found.index])
+    axes.set_yticks(range(len(table)), [str(name) for name in table.index])
     axes.set(
-        title=title, xlabel="difference from the base (percentage points)", ylim=(len(found) - 0.5, -0.5)
+        title=title, xlabel="difference from the base (percentage points)", ylim=(len(table) - 0.5, -0.5)
     )
     axes.spines[["top", "right"]].set_visible(False)
     return figure

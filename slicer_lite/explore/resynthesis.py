@@ -88,7 +88,7 @@ def miss_db(waveform: Tensor, lms: Tensor, depth: float = 40.0) -> float:
 
     Shape: `(S,)` at 16 kHz, `(64, T)`.
     """
-    own = LogMel()(waveform[None])[0, 0]
+    actual = LogMel()(waveform[None])[0, 0]
     to_db = 10 / torch.log(torch.tensor(10.0))
     heard = lms > lms.max() - depth / to_db
-    return (to_db * (own - lms)[heard].abs().median()).item()
+    return (to_db * (actual - lms)[heard].abs().median()).item()

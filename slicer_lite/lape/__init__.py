@@ -1,6 +1,6 @@
 """LAPE: its tasks, linear probes on frozen embeddings, the baselines beside them, and their results."""
 
-from slicer_lite.lape.checkpoints import from_lape, load_audiontt, load_checkpoint, save_checkpoint, to_lape
+from slicer_lite.lape.checkpoints import from_lape, load_audiontt, load_lape, save_lape, to_lape
 from slicer_lite.lape.tasks import TASKS, Task
 from slicer_lite.probe.evaluate import evaluate, features
 from slicer_lite.probe.label_curve import label_curve, learning_curve
@@ -18,8 +18,8 @@ __all__ = [
     "learning_curve",
     "linear_probe",
     "load_audiontt",
-    "load_checkpoint",
+    "load_lape",
     "majority",
-    "save_checkpoint",
+    "save_lape",
     "to_lape",
 ]

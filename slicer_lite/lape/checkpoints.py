@@ -118,10 +118,10 @@ def _give_statistics(encoder: Encoder, mean: float, deviation: float) -> None:
     encoder.deviation.fill_(deviation)
 
 
-def save_checkpoint(pretrained: Pretrained, path: str | Path) -> None:
+def save_lape(pretrained: Pretrained, path: str | Path) -> None:
     """Write `to_lape(pretrained)` as LAPE reads it, a `torch.save` of `{"state_dict": …}`; replaces the file.
 
-    Beside it, under a key of its own, stand settings, step, statistics and centroids, so that `load_checkpoint`
+    Beside it, under a key of its own, stand settings, step, statistics and centroids, so that `load_lape`
     gives back everything.
     """
     encoder, centroids = pretrained.encoder, pretrained.centroids
@@ -139,10 +139,8 @@ def save_checkpoint(pretrained: Pretrained, path: str | Path) -> None:
     write_durably(Path(path).expanduser(), content.getvalue())
 
 
-def load_checkpoint(
-    path: str | Path, mean: float | None = None, deviation: float | None = None
-) -> Pretrained:
-    """Read a checkpoint under LAPE's names, written by LAPE or by `save_checkpoint`.
+def load_lape(path: str | Path, mean: float | None = None, deviation: float | None = None) -> Pretrained:
+    """Read a checkpoint under LAPE's names, written by LAPE or by `save_lape`.
 
     Nothing but tensors and plain values is ever unpickled.
 
@@ -156,7 +154,7 @@ def load_checkpoint(
     """
     state, ours = _read(path)
     try:
-        found = from_lape(
+        pretrained = from_lape(
             state,
             ours.get("mean", 0.0) if mean is None else mean,
             ours.get("deviation", 1.0) if deviation is None else deviation,
@@ -164,21 +162,23 @@ def load_checkpoint(
         if ours:
             config = known_settings(ours["config"], Path(path), ours.get("version"))
             for name in ("channels", "dim", "projection_dim", "clusters"):
-                here, there = getattr(found.config, name), getattr(config, name)
-                if here != there:
-                    raise ValueError(f"{name} = {there} in its settings, and {here} in its weights.")
-            found.config = config
-            found.step, found.centroids = int(ours["step"]), ours["centroids"]
-            found.heard = heard_of_file(ours.get("heard"), Path(path))
+                in_weights, in_settings = getattr(pretrained.config, name), getattr(config, name)
+                if in_weights != in_settings:
+                    raise ValueError(
+                        f"{name} = {in_settings} in its settings, and {in_weights} in its weights."
+                    )
+            pretrained.config = config
+            pretrained.step, pretrained.centroids = int(ours["step"]), ours["centroids"]
+            pretrained.heard = heard_of_file(ours.get("heard"), Path(path))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: {error}") from None
-    return found
+    return pretrained
 
 
 def load_audiontt(path: str | Path) -> Encoder:
     """The encoder alone of a checkpoint of LAPE (any of its methods) or BYOL-A, in evaluation mode.
 
-    Of a student and a teacher the student is taken. Such files hold no input statistics, unless `save_checkpoint`
+    Of a student and a teacher the student is taken. Such files hold no input statistics, unless `save_lape`
     wrote them: mean and deviation are then 0 and 1, and `slicer_lite.explore.embed.set_statistics` gives others.
     BYOL-A's own evaluation takes those of the task's train split. The log-mels are taken to be ours: both toolkits
     pre-train on librosa's.
@@ -200,7 +200,7 @@ def load_audiontt(path: str | Path) -> Encoder:
 
 
 def _read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors of a checkpoint's state dict, and what `save_checkpoint` has put beside it, if it has."""
+    """The tensors of a checkpoint's state dict, and what `save_lape` has put beside it, if it has."""
     path = Path(path).expanduser()
     if not path.is_file():
         wrong = "is a folder" if path.is_dir() else "does not exist"

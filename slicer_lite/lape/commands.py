@@ -149,28 +149,30 @@ class RunTasks:
         done = 0
         for task, clips in self._data():
             try:
-                own = of_task(clips, task)
+                labelled = of_task(clips, task)
                 if strange:
                     # No label is used. In a task of folds every clip is a test clip once: then all are measured.
-                    rows = rows_of(own, task)
+                    rows = rows_of(labelled, task)
                     train = rows[rows["split"] == "train"]
-                    set_statistics(encoder, own.subset((train if len(train) else rows)["clip"].to_numpy(int)))
+                    set_statistics(
+                        encoder, labelled.subset((train if len(train) else rows)["clip"].to_numpy(int))
+                    )
             except ValueError as error:
                 self._leave_out(task, error)
                 continue
             heard = None if pretrained is None else pretrained.heard
-            about["heard"] = found = None if heard is None else heard_of_task(heard, own, task)
-            if heard is not None and found and (said := heard_in_words(heard, found)):
-                if any(of["heard"] for split, of in found.items() if split != "train"):
+            about["heard"] = counts = None if heard is None else heard_of_task(heard, labelled, task)
+            if heard is not None and counts and (sentence := heard_in_words(heard, counts)):
+                if any(of["heard"] for split, of in counts.items() if split != "train"):
                     warnings.warn(
-                        f"{task}: {said} Its accuracy is not that on sounds new to the encoder: say so beside it, or "
-                        "pre-train without them.",
+                        f"{task}: {sentence} Its accuracy is not that on sounds new to the encoder: say so beside "
+                        "it, or pre-train without them.",
                         stacklevel=2,
                     )
                 else:
-                    print(f"{task}: {said}")
+                    print(f"{task}: {sentence}")
             path = out / f"{_as_file_name(task)}.json"
-            wanted = (encoder, own, task, self.protocol, seeds, baselines)
+            wanted = (encoder, labelled, task, self.protocol, seeds, baselines)
             if path.exists():
                 if not is_result_of(path, *wanted):
                     raise ValueError(

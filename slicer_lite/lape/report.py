@@ -9,7 +9,7 @@ from typing import Any
 
 from slicer_lite.base.files import parse_json, write_durably, write_json
 from slicer_lite.explore import figures
-from slicer_lite.lape.run import NAMES, TRAINED
+from slicer_lite.lape.run import NAMES, TRAINED_ENCODER
 from slicer_lite.lape.tasks import TASKS
 from slicer_lite.probe.evaluate import PLAIN, basis, lines_of, over_tasks
 
@@ -75,26 +75,26 @@ def gather(folders: Sequence[str | Path]) -> dict[str, Any]:
     names = [Path(folder).absolute().name for folder in folders]
     if len(set(names)) < len(names):
         raise ValueError(f"The folders must have different names, got {', '.join(names)}.")
-    found = {name: _read_folder(Path(folder)) for name, folder in zip(names, folders, strict=True)}
-    every = [result for results in found.values() for result in results.values()]
+    by_folder = {name: _read_folder(Path(folder)) for name, folder in zip(names, folders, strict=True)}
+    every = [result for results in by_folder.values() for result in results.values()]
     sizes = {_size(result) for result in every}
 
     def shown_as(name: str, folder: str, result: Mapping[str, Any]) -> str:
-        if name == TRAINED:
-            return folder if len(found) > 1 else name
+        if name == TRAINED_ENCODER:
+            return folder if len(by_folder) > 1 else name
         return f"{name}, {_size(result)}" if name in _OF_A_SIZE and len(sizes) > 1 else name
 
     reserved = {shown_as(name, "", result) for result in every for name in NAMES.values()}
-    taken = set(names) & {*reserved, *NAMES.values(), TRAINED} if len(names) > 1 else set()
+    taken = set(names) & {*reserved, *NAMES.values(), TRAINED_ENCODER} if len(names) > 1 else set()
     if taken:
         raise ValueError(
             f"Rename the folder {min(taken)!r}: of several folders none may be called as a baseline is."
         )
-    order = list(dict.fromkeys(task for results in found.values() for task in results))
+    order = list(dict.fromkeys(task for results in by_folder.values() for task in results))
     order.sort(key=lambda task: (list(TASKS).index(task) if task in TASKS else len(TASKS), task))
     tasks: dict[str, dict[str, Any]] = {task: {} for task in order}
     kind: dict[str, str] = {}  # what each column is called in the files
-    for folder, results in found.items():
+    for folder, results in by_folder.items():
         for task, result in results.items():
             for name, cell in result["results"].items():
                 kept = {key: cell[key] for key in ("accuracy", "low", "high", "clips")}
@@ -103,13 +103,13 @@ def gather(folders: Sequence[str | Path]) -> dict[str, Any]:
                 kind[column] = name
                 tasks[task].setdefault(column, kept)
     # What was trained comes first, then each baseline, of all sizes.
-    kinds = list(dict.fromkeys([TRAINED, *kind.values()]))
+    kinds = list(dict.fromkeys([TRAINED_ENCODER, *kind.values()]))
     columns = sorted(kind, key=lambda name: kinds.index(kind[name]))
     shared = [row for row in tasks.values() if len(row) == len(columns)]
     return {
         "tasks": {task: {name: row[name] for name in columns if name in row} for task, row in tasks.items()},
         **over_tasks(shared, columns),
-        "about": {"protocol": _protocol(found), "published": PUBLISHED_IN, "results": found},
+        "about": {"protocol": _protocol(by_folder), "published": PUBLISHED_IN, "results": by_folder},
     }
 
 
@@ -158,9 +158,9 @@ def write_report(folders: Sequence[str | Path], out: str | Path) -> list[Path]:
     if out.resolve() in [Path(folder).expanduser().resolve() for folder in folders]:
         raise ValueError(f"{out} holds the results that are reported: choose another folder for the report.")
     files = [out / name for name in ("table.md", "table.tex", "figure.png", "results.json")]
-    there = [str(file) for file in files if file.exists()]
-    if there:
-        raise ValueError(f"{there[0]} is there already: choose another folder, or remove it.")
+    existing = [str(file) for file in files if file.exists()]
+    if existing:
+        raise ValueError(f"{existing[0]} is there already: choose another folder, or remove it.")
     out.mkdir(parents=True, exist_ok=True)
     picture = io.BytesIO()
     figures.probe_bars(results).savefig(picture, dpi=150)
@@ -189,25 +189,25 @@ def _cells(results: Mapping[str, Any], form: str) -> list[list[str]]:
 def _caption(results: Mapping[str, Any]) -> str:
     about = results["about"]
     lacking = any(len(row) < len(results["average"]) for row in results["tasks"].values())
-    said = f"Test accuracy in per cent with 95 % intervals. Protocol {about['protocol']}. {basis(results)}"
+    caption = f"Test accuracy in per cent with 95 % intervals. Protocol {about['protocol']}. {basis(results)}"
     if lacking:
-        said += " The average is over the tasks that all columns have."
+        caption += " The average is over the tasks that all columns have."
     if any(task in TASKS for task in results["tasks"]):
-        said += f" {PUBLISHED_IN}"
-    return said
+        caption += f" {PUBLISHED_IN}"
+    return caption
 
 
 def _read_folder(folder: Path) -> dict[str, dict[str, Any]]:
-    found = {}
+    results = {}
     for path in sorted(folder.expanduser().glob("*.json")):
         try:
             result = parse_json(path.read_text())
-            found[result["task"]] = {"results": dict(result["results"]), "about": dict(result["about"])}
+            results[result["task"]] = {"results": dict(result["results"]), "about": dict(result["about"])}
         except (ValueError, KeyError, TypeError):
             raise ValueError(f"{path} holds no results of `lape run`: move it elsewhere.") from None
-    if not found:
+    if not results:
         raise FileNotFoundError(f"{folder} holds no results: make some with `slicer-lite lape run`.")
-    return found
+    return results
 
 
 def _size(result: Mapping[str, Any]) -> str:
@@ -217,9 +217,9 @@ def _size(result: Mapping[str, Any]) -> str:
     return f"{kind}, d = {weights.get('dim', '?')}"
 
 
-def _protocol(found: Mapping[str, Mapping[str, Any]]) -> str:
+def _protocol(by_folder: Mapping[str, Mapping[str, Any]]) -> str:
     """The one protocol of all results; also sees that each task was measured on the same data."""
-    every = [(task, result["about"]) for results in found.values() for task, result in results.items()]
+    every = [(task, result["about"]) for results in by_folder.values() for task, result in results.items()]
     protocols = sorted({about["protocol"] for _, about in every})
     if len(protocols) > 1:
         raise ValueError(f"These results are of different protocols: {'; '.join(protocols)}.")

@@ -32,7 +32,7 @@ from slicer_lite.share.wrapped import fresh, kind_of
 
 Protocol = Literal["lape", "quick"]
 Baseline = Literal["majority", "mel", "untrained", "supervised"]
-TRAINED = "trained encoder"
+TRAINED_ENCODER = "trained encoder"
 NAMES: dict[str, str] = {
     "supervised": "supervised",
     "untrained": UNTRAINED,
@@ -109,18 +109,18 @@ def run_task(
         ]
 
     answers = {
-        TRAINED: lambda seed: probed(encoder, seed),
+        TRAINED_ENCODER: lambda seed: probed(encoder, seed),
         "untrained": lambda seed: probed(untrained_encoder(encoder, seed), seed),
         "mel": lambda seed: probed(None, seed),
         "majority": lambda seed: [majority_of(part) for _, part in rounds],
         "supervised": trained_with_labels,
     }
     results, seconds = {}, {}
-    given = all((part["split"] == "validation").any() for _, part in rounds)
-    for name in (TRAINED, *baselines):
+    has_validation = all((part["split"] == "validation").any() for _, part in rounds)
+    for name in (TRAINED_ENCODER, *baselines):
         at = time.monotonic()
         # Where nothing is random, one seed says all.
-        once = name == "majority" or (given and name in (TRAINED, "mel"))
+        once = name == "majority" or (has_validation and name in (TRAINED_ENCODER, "mel"))
         runs = {seed: answers[name](seed) for seed in (seeds[:1] if once else seeds)}
         results[NAMES.get(name, name)] = _together(runs, tested)
         seconds[NAMES.get(name, name)] = round(time.monotonic() - at, 2)
@@ -165,34 +165,37 @@ def heard_of_task(heard: Heard, clips: Clips, task: str) -> dict[str, dict[str, 
     clips = of_task(clips, task)
     by_sound, by_name = heard.among(clips)
     left = np.ones(len(clips), bool)
-    found = {}
+    counts = {}
     for split in ("test", "validation", "train"):
         of = [rows["clip"][rows["split"] == split] for _, rows in _rounds(task, rows_of(clips, task))]
         here = np.isin(np.arange(len(clips)), np.concatenate(of).astype(int)) & left
         left &= ~here
         if here.any():
-            known, named = int((here & (by_sound | by_name)).sum()), int((here & by_name & ~by_sound).sum())
-            found[split] = {"clips": int(here.sum()), "heard": known, "by_name": named}
-    return found
+            counts[split] = {
+                "clips": int(here.sum()),
+                "heard": int((here & (by_sound | by_name)).sum()),
+                "by_name": int((here & by_name & ~by_sound).sum()),
+            }
+    return counts
 
 
-def heard_in_words(heard: Heard, found: dict[str, dict[str, int]]) -> str:
+def heard_in_words(heard: Heard, counts: dict[str, dict[str, int]]) -> str:
     """`heard_of_task` in a sentence; nothing (`''`) if none of the clips was heard."""
     at_least = "at least " * (heard.noted < heard.clips)
     parts = [
         f"{at_least}{of['heard']:,} of its {of['clips']:,} {split} clips"
-        for split, of in found.items()
+        for split, of in counts.items()
         if of["heard"]
     ]
     if not parts:
         return ""
-    said = f"in pre-training, without their labels, these weights have heard {' and '.join(parts)}"
+    sentence = f"in pre-training, without their labels, these weights have heard {' and '.join(parts)}"
     if at_least:
-        said += f" ({heard.noted:,} of the {heard.clips:,} clips that they have heard are noted)"
-    if named := sum(of["by_name"] for of in found.values()):
+        sentence += f" ({heard.noted:,} of the {heard.clips:,} clips that they have heard are noted)"
+    if named := sum(of["by_name"] for of in counts.values()):
         alone = "is known by its name alone" if named == 1 else "are known by their names alone"
-        said += f"; {named:,} of them {alone}, since another cut was heard"
-    return f"{said}."
+        sentence += f"; {named:,} of them {alone}, since another cut was heard"
+    return f"{sentence}."
 
 
 def check_seeds(seeds: Sequence[int]) -> None:
@@ -225,14 +228,14 @@ def is_result_of(
         result = parse_json(path.read_text())
         about = result["about"]
         data = about["data"]["sha256"], about["data"].get("rows")
-        found = about["weights"]["sha256"], data, about["protocol"], about["seeds"]
+        stored = about["weights"]["sha256"], data, about["protocol"], about["seeds"]
         names = list(result["results"])
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"{path} holds no results of `lape run`: move it elsewhere.") from None
     clips = of_task(clips, task)
     data = data_hash(clips), rows_hash(rows_of(clips, task))
-    here = weights_hash(encoder), data, _described(protocol), list(seeds)
-    return found == here and names == [TRAINED, *(NAMES[baseline] for baseline in baselines)]
+    wanted = weights_hash(encoder), data, _described(protocol), list(seeds)
+    return stored == wanted and names == [TRAINED_ENCODER, *(NAMES[baseline] for baseline in baselines)]
 
 
 def of_task(clips: Clips, task: str) -> Clips:

@@ -246,10 +246,10 @@ def step(
     move_teacher(teacher, student, momentum)  # once, and before the keys are computed [P]
     with torch.no_grad():
         t1, t2 = teacher(view1), teacher(view2)
-    own = clips[:, None] == queue.clips  # (B, Q): a clip's earlier keys are no negatives to it [ours]
+    own_keys = clips[:, None] == queue.clips  # (B, Q): a clip's earlier keys are no negatives to it [ours]
     pairs = (s1, t2), (s2, t1)  # both directions: of clusters [P], of keys [ours]
     parts: dict[str, Any] = {
-        "instance": sum(info_nce(s.key, t.key, queue.keys, own, temperature) for s, t in pairs),
+        "instance": sum(info_nce(s.key, t.key, queue.keys, own_keys, temperature) for s, t in pairs),
         "cluster": sum(cluster_contrast(s.assignment, t.assignment) for s, t in pairs),
         "entropy": sum(negative_entropy(s.assignment) + negative_entropy(t.assignment) for s, t in pairs),
     }
@@ -278,8 +278,8 @@ def pretrain(
 ) -> list[dict[str, float]]:
     """Train the student on N clips. Returns the losses of every step."""
     lms = (log_mels - log_mels.mean()) / log_mels.std()  # [B]
-    some = torch.randperm(len(lms))[: max(2000, len(lms) // 20)]  # 5 % [R], at least 2,000 [ours]
-    centroids = fit_centroids(lms[some].mean(3).squeeze(1), start=torch.arange(4))  # [R]
+    sample = torch.randperm(len(lms))[: max(2000, len(lms) // 20)]  # 5 % [R], at least 2,000 [ours]
+    centroids = fit_centroids(lms[sample].mean(3).squeeze(1), start=torch.arange(4))  # [R]
     memory: Memory = deque(maxlen=memory_size)
     teacher = make_teacher(student)
     queue = Queue(torch.zeros(0, student.instance_head.out_features), torch.zeros(0, dtype=torch.long))

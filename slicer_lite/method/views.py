@@ -20,13 +20,22 @@ _MEASURED = 20_000  # clips at most from which mean and deviation are computed [
 _CLUSTERED = 0.05, 2000  # share of the clips, and least number, that k-means clusters [R][ours]
 
 
+class ViewDraws(NamedTuple):
+    """What chance decides about one view of B clips: a field for each augmentation.
+
+    A new augmentation is a class beside `RandomResizeCrop` and a field here, which `TwoViews.draw` fills after those
+    before it, so that their numbers stay the same, and `TwoViews._view` hands to it.
+    """
+
+    mixing: Tensor  # (B, 2) from U[0, 1): partner and ratio
+    boxes: Tensor  # (B, 4) of the crop
+
+
 class Draws(NamedTuple):
     """What chance decides about two views of B clips."""
 
-    mixing1: Tensor  # (B, 2) from U[0, 1): partner and ratio
-    boxes1: Tensor  # (B, 4) of the crop
-    mixing2: Tensor
-    boxes2: Tensor
+    view1: ViewDraws
+    view2: ViewDraws
 
 
 class TwoViews(nn.Module):
@@ -68,12 +77,13 @@ class TwoViews(nn.Module):
 
     def draw(self, count: int, seed: int, step: int) -> Draws:
         """What chance decides about the two views of a step's `count` clips (of all processes), on the CPU."""
-        drawn = []
-        for name in ("view 1", "view 2"):
-            draws = generator(seed, step, name)
-            mixing = distributed.mine(torch.rand(count, 2, generator=draws))
-            drawn += [mixing, distributed.mine(self.crop.boxes(count, draws))]
-        return Draws(*drawn)
+
+        def view(name: str) -> ViewDraws:
+            chance = generator(seed, step, name)
+            mixing, boxes = torch.rand(count, 2, generator=chance), self.crop.boxes(count, chance)
+            return ViewDraws(distributed.mine(mixing), distributed.mine(boxes))
+
+        return Draws(view("view 1"), view("view 2"))
 
     def forward(
         self, inputs: Tensor, seed: int, step: int, second: Tensor | None = None
@@ -91,15 +101,15 @@ class TwoViews(nn.Module):
     @torch.no_grad()
     def drawn(self, inputs: Tensor, draws: Draws, second: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """`forward` with draws that are made already."""
-        view1 = self._view(inputs, draws.mixing1, draws.boxes1)
-        view2 = self._view(inputs if second is None else second, draws.mixing2, draws.boxes2)
+        view1 = self._view(inputs, draws.view1)
+        view2 = self._view(inputs if second is None else second, draws.view2)
         if self.mixer is not None:
             self.mixer.push(distributed.gather(inputs))
         return view1, view2
 
-    def _view(self, inputs: Tensor, mixing: Tensor, boxes: Tensor) -> Tensor:
-        mixed = self.mixer(inputs, draws=mixing) if self.mixer is not None else inputs
-        return self.crop.apply(mixed, boxes)
+    def _view(self, inputs: Tensor, draws: ViewDraws) -> Tensor:
+        mixed = self.mixer(inputs, draws=draws.mixing) if self.mixer is not None else inputs
+        return self.crop.apply(mixed, draws.boxes)
 
 
 @torch.no_grad()
@@ -116,8 +126,8 @@ def fit_views(config: Config, clips: Clips, device: torch.device) -> TwoViews:
     starts = random_starts(clips, chosen, draws)
     logmel = LogMel().to(device)
     time_means, squares = [], []
-    for some in torch.arange(len(chosen)).split(512):
-        waveform = clips.windows(chosen[some].numpy(), starts[some].numpy())
+    for batch in torch.arange(len(chosen)).split(512):
+        waveform = clips.windows(chosen[batch].numpy(), starts[batch].numpy())
         lms = in_double(logmel(waveform.to(device).float() / 32768))
         time_means.append(lms.mean(-1).flatten(1))  # (B, F)
         squares.append(lms.square().mean((1, 2, 3)))  # (B,)

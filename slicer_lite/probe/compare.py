@@ -18,34 +18,32 @@ from scipy import stats
 
 from slicer_lite.audio.store import Clips
 from slicer_lite.config import Config
-from slicer_lite.probe.linear import STRENGTHS, check_features, cross_validate
+from slicer_lite.probe.linear import CS, check_features, cross_validate
 
 Result = Mapping[str, Any]
 BASELINES = ("untrained", "mel")  # names of results that no setting of the training can change
 
 
-def fold_accuracies(
-    features: np.ndarray, clips: Clips, strengths: Sequence[float] = STRENGTHS
-) -> dict[str, list[float]]:
+def fold_accuracies(features: np.ndarray, clips: Clips, cs: Sequence[float] = CS) -> dict[str, list[float]]:
     """For each task of `clips` the accuracy of five folds: the `folds` of a result.
 
     Args:
         features: `(N, D)` of the clips.
         clips: of a train split: every labelled clip is used.
-        strengths: see `linear_probe`.
+        cs: see `linear_probe`.
 
     Raises:
         ValueError: the features are not of these clips.
     """
     check_features(features, clips, "given")
-    found = {}
+    accuracies = {}
     for task in clips.tasks:
         rows = clips.rows[clips.rows["task"] == task]
         folds = cross_validate(
-            features[rows["clip"]], rows["label"].to_list(), rows["group"].to_list(), strengths=strengths
+            features[rows["clip"]], rows["label"].to_list(), rows["group"].to_list(), cs=cs
         )
-        found[task] = [fold.accuracy for fold in folds]
-    return found
+        accuracies[task] = [fold.accuracy for fold in folds]
+    return accuracies
 
 
 def differences(
@@ -120,16 +118,16 @@ def differences(
     ).rename(changes or {})
 
 
-def in_words(found: pd.DataFrame) -> list[str]:
+def in_words(table: pd.DataFrame) -> list[str]:
     """A line for each row of `differences`, in percentage points: better, worse, or not to be told apart."""
-    said = []
-    for name, row in found.iterrows():
+    sentences = []
+    for name, row in table.iterrows():
         verdict = "better" if row["low"] > 0 else "worse" if row["high"] < 0 else "not to be told apart"
         points = [100 * row[column] for column in ("difference", "low", "high")]
         seeds = int(row["seeds"])
         of = "1 seed" if seeds == 1 else f"{seeds} seeds"
-        said.append(f"{name}: {verdict} ({points[0]:+.1f}, {points[1]:+.1f} to {points[2]:+.1f}; {of})")
-    return said
+        sentences.append(f"{name}: {verdict} ({points[0]:+.1f}, {points[1]:+.1f} to {points[2]:+.1f}; {of})")
+    return sentences
 
 
 def families(results: Sequence[Result]) -> dict[str, dict[str, str]]:
@@ -143,7 +141,7 @@ def families(results: Sequence[Result]) -> dict[str, dict[str, str]]:
     """
     settings = {r["name"]: _setting(r) for r in results if r["name"] not in BASELINES}
     left = dict(settings)
-    found: dict[str, dict[str, str]] = {}
+    changes_of: dict[str, dict[str, str]] = {}
     while left:
         near = {
             base: {name: change for name in left if (change := _one_change(setting, settings[name]))}
@@ -152,9 +150,9 @@ def families(results: Sequence[Result]) -> dict[str, dict[str, str]]:
         base = max(near, key=lambda name: len(near[name]))
         if not near[base]:
             break
-        found[base] = near[base]
+        changes_of[base] = near[base]
         left = {name: left[name] for name in left if name != base and name not in near[base]}
-    return found
+    return changes_of
 
 
 def _setting(result: Result) -> dict[str, Any]:

@@ -88,12 +88,12 @@ def evaluate(
         rows = rows_of(clips, task)
         results[task] = {name: quick_probe(x, rows, seed) for name, x in probed.items()}
         results[task][MAJORITY] = majority_of(rows)
-    found = {
+    accuracies = {
         task: {name: accuracy.to_dict() for name, accuracy in row.items()} for task, row in results.items()
     }
     return {
-        "tasks": found,
-        **over_tasks(list(found.values()), [*probed, MAJORITY]),
+        "tasks": accuracies,
+        **over_tasks(list(accuracies.values()), [*probed, MAJORITY]),
         "about": {
             "protocol": f"quick: {PROTOCOL}",
             "step": pretrained.step,
@@ -127,7 +127,7 @@ def probed_tasks(clips: Clips) -> list[str]:
             except ValueError as error:
                 left_out.append((task, error))
     if not tasks:
-        found = "".join(
+        splits = "".join(
             f" {task}: {', '.join(split or 'no split' for split in sorted(set(rows_of(clips, task)['split'])))}."
             for task in clips.tasks[:5]
         )
@@ -135,7 +135,7 @@ def probed_tasks(clips: Clips) -> list[str]:
             "No task can be probed: a task needs labelled clips in a train and in a test split (columns `path`, "
             "`label` and `split` of a file manifest.csv in the clips' folder, or of a CSV file given as data). "
             f"Found: {len(clips)} clip{'s' * (len(clips) > 1)}"
-            f"{'; their splits:' if found else ' without labels.'}{found or _tables(clips)}"
+            f"{'; their splits:' if splits else ' without labels.'}{splits or _tables(clips)}"
             + "".join(f" {task}: {reason}" for task, reason in left_out)
         )
     for task, reason in left_out:
@@ -146,8 +146,8 @@ def probed_tasks(clips: Clips) -> list[str]:
 def _tables(clips: Clips) -> str:
     """A sentence on tables that lie where the clips do, and that nobody reads by themselves."""
     folder = Path(os.path.commonpath([path.parent.absolute() for path in clips.paths]))
-    found = sorted(path.name for path in folder.glob("[!.]*") if path.suffix in (".csv", ".tsv", ".jsonl"))
-    return f" {folder} holds {', '.join(found[:3])}, which are not read by themselves." if found else ""
+    tables = sorted(path.name for path in folder.glob("[!.]*") if path.suffix in (".csv", ".tsv", ".jsonl"))
+    return f" {folder} holds {', '.join(tables[:3])}, which are not read by themselves." if tables else ""
 
 
 def as_text(results: Mapping[str, Any]) -> str:
@@ -166,8 +166,8 @@ def over_tasks(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[
     """Averages over tasks with their intervals, and how far the first name lies above each other: see `evaluate`."""
     first, *others = names
 
-    def bounds(found: intervals.Interval | None) -> list[float | None]:
-        return [None, None] if found is None else [found.low, found.high]
+    def bounds(interval: intervals.Interval | None) -> list[float | None]:
+        return [None, None] if interval is None else [interval.low, interval.high]
 
     if not rows:
         nothing = dict.fromkeys(names)
@@ -219,15 +219,15 @@ def basis(results: Mapping[str, Any]) -> str:
         cell = next(iter(row.values()))
         groups = cell.get("groups")
         if cell["low"] is None:
-            said = "No interval, since a class has one or two groups of test clips"
+            kind = "No interval, since a class has one or two groups of test clips"
         elif groups is None:
-            said = "Of clips taken as independent, since their groups are not stored"
+            kind = "Of clips taken as independent, since their groups are not stored"
         elif groups == cell["clips"]:
-            said = "Of single clips, since each is a group of its own"
+            kind = "Of single clips, since each is a group of its own"
         else:
-            said, task = "Of groups of test clips (speakers, places), not of single clips", f"{task} {groups}"
-        lines.setdefault(said, []).append(task)
-    return "Intervals (95 %). " + " ".join(f"{said}: {', '.join(tasks)}." for said, tasks in lines.items())
+            kind, task = "Of groups of test clips (speakers, places), not of single clips", f"{task} {groups}"
+        lines.setdefault(kind, []).append(task)
+    return "Intervals (95 %). " + " ".join(f"{kind}: {', '.join(tasks)}." for kind, tasks in lines.items())
 
 
 def rows_of(clips: Clips, task: str) -> pd.DataFrame:

@@ -110,8 +110,8 @@ def data_hash(clips: Clips) -> str:
     owner, starts = windows_of(clips)
     digest = hashlib.sha256(owner.tobytes())
     for begin in range(0, len(owner), BATCH):
-        some = slice(begin, begin + BATCH)
-        digest.update(clips.windows(owner[some], starts[some]).numpy().tobytes())
+        batch = slice(begin, begin + BATCH)
+        digest.update(clips.windows(owner[batch], starts[batch]).numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -35,10 +35,10 @@ def numbered(groups: Sequence[Any] | np.ndarray | pd.Series) -> np.ndarray | Non
     blank = (names.isna() | (names.astype(str).str.strip() == "")).to_numpy()
     if blank.all():
         return None
-    found = np.empty(len(names), int)
-    known, found[~blank] = np.unique(names[~blank].astype(str).to_numpy(str), return_inverse=True)
-    found[blank] = len(known) + np.arange(blank.sum())
-    return found
+    numbers = np.empty(len(names), int)
+    distinct, numbers[~blank] = np.unique(names[~blank].astype(str).to_numpy(str), return_inverse=True)
+    numbers[blank] = len(distinct) + np.arange(blank.sum())
+    return numbers
 
 
 def says_nothing(labels: np.ndarray, groups: np.ndarray | None) -> bool:

@@ -62,7 +62,7 @@ def label_curve(
 ) -> pd.DataFrame:
     """Probes that are given few labels: some random training clips of each class, and all of them.
 
-    A validation split, where there is one, chooses the classifier's strength each time, as in `quick_probe`.
+    A validation split, where there is one, chooses the classifier's C each time, as in `quick_probe`.
 
     Args:
         features: `(N, D)` arrays of the clips, by name: see `features`.
@@ -83,7 +83,7 @@ def label_curve(
         check_features(x, clips, name)
     if any(count < 1 for count in labels):
         raise ValueError(f"labels = {tuple(labels)}: at least 1 of each class must be asked for.")
-    found = []
+    results = []
     for task, rows in [(task, rows_of(clips, task)) for task in tasks or probed_tasks(clips)]:
         training = rows["split"] == "train"
         train, others = rows[training], rows[~training]
@@ -94,8 +94,8 @@ def label_curve(
                 each = len(chosen) / len(set(names))
                 for name, x in features.items():
                     result = quick_probe(x, pd.concat([chosen, others]))
-                    found.append((task, name, str(count or "all"), each, draw, result.accuracy))
-    return pd.DataFrame(found, columns=["task", "features", "count", "labels", "draw", "accuracy"])
+                    results.append((task, name, str(count or "all"), each, draw, result.accuracy))
+    return pd.DataFrame(results, columns=["task", "features", "count", "labels", "draw", "accuracy"])
 
 
 def few(labels: np.ndarray, count: int, seed: int = 0) -> np.ndarray:

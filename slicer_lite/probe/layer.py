@@ -68,46 +68,46 @@ class Windows:
 
 
 class LinearLayer:
-    """`scores = x @ weight.T + bias` with `weight` `(K, D)` and `bias` `(K,)`, which start at zero."""
+    """`logits = x @ weight.T + bias` with `weight` `(K, D)` and `bias` `(K,)`, which start at zero."""
 
     def __init__(self, classes: int, dim: int):
         self.weight, self.bias = np.zeros((classes, dim)), np.zeros(classes)
 
-    def fit(self, windows: Windows, y: np.ndarray, strength: float) -> LinearLayer:
-        """Minimise the mean cross-entropy plus `|weight|^2 / (2 strength W)`, from the present weights on.
+    def fit(self, windows: Windows, y: np.ndarray, c: float) -> LinearLayer:
+        """Minimise the mean cross-entropy plus `|weight|^2 / (2 C W)`, from the present weights on.
 
         (Of two classes: plus twice that.)
 
         Args:
             windows: W windows.
             y: `(W,)` class numbers below K.
-            strength: inverse regularisation, scikit-learn's C.
+            c: inverse regularisation, scikit-learn's C.
         """
         count, shape = len(windows), self.weight.shape
         if len(self.bias) == 2:
             # Scikit-learn then regularises one row, the difference of our two, whose squares add up to half of its.
-            strength /= 2
+            c /= 2
         target = torch.from_numpy(y).to(windows.device)
 
         def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
             weight, bias = flat[: self.weight.size].reshape(shape), flat[self.weight.size :]
             w, b = (torch.from_numpy(v).to(windows.device, torch.float32) for v in (weight, bias))
-            loss, slope = 0.0, np.zeros(len(flat))
+            loss, gradient = 0.0, np.zeros(len(flat))
             for piece, true in zip(windows, target.split(_PIECE), strict=True):
                 log_p = (piece @ w.T + b).log_softmax(1)  # (B, K)
                 loss -= log_p.gather(1, true[:, None]).sum().item()
                 residual = log_p.exp().scatter_add_(1, true[:, None], torch.full_like(log_p[:, :1], -1.0))
-                slope += torch.cat([(residual.T @ piece).flatten(), residual.sum(0)]).cpu().numpy()
-            slope[: weight.size] += weight.ravel() / strength
-            return (loss + (weight**2).sum() / (2 * strength)) / count, slope / count
+                gradient += torch.cat([(residual.T @ piece).flatten(), residual.sum(0)]).cpu().numpy()
+            gradient[: weight.size] += weight.ravel() / c
+            return (loss + (weight**2).sum() / (2 * c)) / count, gradient / count
 
         start = np.concatenate([self.weight.ravel(), self.bias])
         settings = {"maxiter": _ITERATIONS, "maxls": 50, "gtol": 1e-4}
-        found = minimize(objective, start, jac=True, method="L-BFGS-B", options=settings).x
-        self.weight, self.bias = found[: self.weight.size].reshape(shape), found[self.weight.size :]
+        optimum = minimize(objective, start, jac=True, method="L-BFGS-B", options=settings).x
+        self.weight, self.bias = optimum[: self.weight.size].reshape(shape), optimum[self.weight.size :]
         return self
 
-    def scores(self, windows: Windows) -> np.ndarray:
+    def logits(self, windows: Windows) -> np.ndarray:
         """`(W, K)`, before the softmax."""
         w, b = (torch.from_numpy(v).to(windows.device, torch.float32) for v in (self.weight, self.bias))
         return np.concatenate([(piece @ w.T + b).cpu().numpy() for piece in windows])

@@ -23,7 +23,7 @@ from slicer_lite.probe.features import Features
 from slicer_lite.probe.intervals import numbered, wilson
 from slicer_lite.probe.layer import LinearLayer, Windows
 
-STRENGTHS = tuple(10.0**e for e in range(-4, 3))  # inverse regularisation, tried inside the train split
+CS = tuple(10.0**e for e in range(-4, 3))  # inverse regularisation, tried inside the train split
 _FOLDS = 4
 _FEW_WINDOWS = 16_384
 _HELD_OUT = 5  # a fifth of the train split, where a task has no validation split
@@ -37,7 +37,8 @@ class Accuracy:
         accuracy: from 0 to 1.
         low, high: from 0 to 1; None where a class has one or two groups of test clips, which say too little.
         correct, clips: what the share is of.
-        strength: the inverse regularisation that the train split chose; None where none was chosen.
+        C: the inverse regularisation that the train split chose; None where none was chosen. Results of
+            earlier versions call it `strength`.
         groups: how many groups of test clips the interval stands on; as many as clips where none are known.
         by_group: how many clips are right and how many there are, of each group, such as `3/5 2/2`; in the order of
             the groups' names, then those without a name. Empty where every group is one clip and which were right is
@@ -49,15 +50,15 @@ class Accuracy:
     high: float | None
     correct: int
     clips: int
-    strength: float | None = None
+    C: float | None = None
     groups: int | None = None
     by_group: str = ""
 
     def __str__(self) -> str:
         if self.low is None or self.high is None:
             return f"{100 * self.accuracy:.1f} % ({intervals.NONE})"
-        known = f"; {self.groups} groups" if self.groups not in (None, self.clips) else ""
-        return f"{100 * self.accuracy:.1f} % ({100 * self.low:.1f} to {100 * self.high:.1f}{known})"
+        of_groups = f"; {self.groups} groups" if self.groups not in (None, self.clips) else ""
+        return f"{100 * self.accuracy:.1f} % ({100 * self.low:.1f} to {100 * self.high:.1f}{of_groups})"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -70,7 +71,7 @@ def linear_probe(
     test_x: np.ndarray,
     test_y: Sequence[Any],
     groups: Sequence[Any] | None = None,
-    strengths: Sequence[float] = STRENGTHS,
+    cs: Sequence[float] = CS,
     seed: int = 0,
     validation: tuple[np.ndarray, Sequence[Any]] | None = None,
     test_groups: Sequence[Any] | None = None,
@@ -87,18 +88,18 @@ def linear_probe(
         train_y, test_y: `(N,)` labels.
         groups: `(N,)` of the train split: clips of one group stay on one side of the cross-validation. A blank is a
             group of its own.
-        strengths: inverse regularisations to choose from.
+        cs: values of C, the inverse regularisation, to choose from.
         seed: of the folds.
         validation: features and labels of a validation split, if the task has one.
         test_groups: `(N,)` of the test split (speakers, places), which the interval takes as drawn anew; by default
             every clip is a group of its own.
 
     Raises:
-        ValueError: shapes that do not fit, features that are not finite, no strengths, one class only, labels in
+        ValueError: shapes that do not fit, features that are not finite, no C, one class only, labels in
             the test split that the train split lacks, or too few clips to hold some out.
     """
-    right, strength = _right(train_x, train_y, test_x, test_y, groups, strengths, seed, validation)
-    return scored(right, test_y, test_groups, strength)
+    right, c = _right(train_x, train_y, test_x, test_y, groups, cs, seed, validation)
+    return scored(right, test_y, test_groups, c)
 
 
 def _right(
@@ -107,11 +108,11 @@ def _right(
     test_x: np.ndarray,
     test_y: Sequence[Any],
     groups: Sequence[Any] | np.ndarray | None,
-    strengths: Sequence[float],
+    cs: Sequence[float],
     seed: int,
     validation: tuple[np.ndarray, Sequence[Any]] | None = None,
 ) -> tuple[np.ndarray, float]:
-    """Which test clips are right, `(N,)`, and the strength that was chosen: see `linear_probe`."""
+    """Which test clips are right, `(N,)`, and the C that was chosen: see `linear_probe`."""
     train_x, test_x = np.asarray(train_x, np.float64), np.asarray(test_x, np.float64)
     y, true = np.asarray(train_y).astype(str), np.asarray(test_y).astype(str)
     if train_x.ndim != 2 or test_x.ndim != 2 or train_x.shape[1:] != test_x.shape[1:]:
@@ -123,14 +124,14 @@ def _right(
         )
     if groups is not None and len(groups) != len(y):
         raise ValueError(f"Got {len(groups)} groups with {len(y)} train labels: they must agree.")
-    if not len(strengths):
-        raise ValueError("There are no strengths to choose from: give one or several.")
+    if not len(cs):
+        raise ValueError("There are no values of C to choose from: give one or several.")
     _check_finite(train_x, test_x)
     _check_labels(y, true)
     # On matrices of this size threads wait for each other more than they work.
     with threadpool_limits(1):
         if validation is None:
-            strength = _choose_strength(train_x, y, groups, strengths, seed)
+            c = _choose_c(train_x, y, groups, cs, seed)
         else:
             held_x, held_y = np.asarray(validation[0], np.float64), np.asarray(validation[1]).astype(str)
             if held_x.shape != (len(held_y), train_x.shape[1]) or not len(held_y):
@@ -139,8 +140,8 @@ def _right(
                     f"labels and at least one, got {held_x.shape}."
                 )
             _check_finite(held_x)
-            strength = _best([(train_x, y, held_x, held_y)], strengths)
-        return _classifier(strength).fit(train_x, y).predict(test_x) == true, strength
+            c = _best([(train_x, y, held_x, held_y)], cs)
+        return _classifier(c).fit(train_x, y).predict(test_x) == true, c
 
 
 def cross_validate(
@@ -148,7 +149,7 @@ def cross_validate(
     y: Sequence[Any],
     groups: Sequence[Any] | None = None,
     folds: int = 5,
-    strengths: Sequence[float] = STRENGTHS,
+    cs: Sequence[float] = CS,
     seed: int = 0,
 ) -> list[Accuracy]:
     """`linear_probe` on each fold in turn, fitted to the others: for choosing settings inside a train split.
@@ -173,33 +174,33 @@ def cross_validate(
             f"Got {len(x)} features, {len(labels)} labels and {'no' if groups is None else len(groups)} groups: "
             "they must agree."
         )
-    known = None if groups is None else np.asarray(groups, dtype=object)
-    found = []
-    for fit, check in split_folds(labels, known, folds, seed):
-        inside, outside = (None if known is None else known[part] for part in (fit, check))
-        if len(strengths) > 1 and np.unique(labels[fit], return_counts=True)[1].max() < 2:
+    group_of = None if groups is None else np.asarray(groups, dtype=object)
+    accuracies = []
+    for fit, check in split_folds(labels, group_of, folds, seed):
+        inside, outside = (None if group_of is None else group_of[part] for part in (fit, check))
+        if len(cs) > 1 and np.unique(labels[fit], return_counts=True)[1].max() < 2:
             raise ValueError(
                 "Too few clips: without a fold, every class has a single one, so that nothing can be held out to "
-                "choose the strength by. Give one strength, or three clips of some class."
+                "choose C by. Give one C, or three clips of some class."
             )
         # A class that only the held-out fold has cannot be right: its clips are counted as errors.
-        there = np.isin(labels[check], labels[fit])
+        in_fit = np.isin(labels[check], labels[fit])
         right = np.zeros(len(check), bool)
-        right[there], strength = _right(
-            x[fit], labels[fit], x[check[there]], labels[check[there]], inside, strengths, seed
+        right[in_fit], c = _right(
+            x[fit], labels[fit], x[check[in_fit]], labels[check[in_fit]], inside, cs, seed
         )
-        found.append(scored(right, labels[check], outside, strength))
-    return found
+        accuracies.append(scored(right, labels[check], outside, c))
+    return accuracies
 
 
 def window_probe(
     features: Features,
     rows: pd.DataFrame,
-    strengths: Sequence[float] = STRENGTHS,
+    cs: Sequence[float] = CS,
     seed: int = 0,
     device: str = "cpu",
 ) -> Accuracy:
-    """LAPE's protocol: one linear layer on windows; a clip's score is the mean of its windows' scores.
+    """LAPE's protocol: one linear layer on windows; a clip's logits are the mean of its windows' logits.
 
     Every window of a train clip is trained with its clip's label. How strongly the layer is regularised is chosen by
     how many labels of the validation clips are right, or of those held out in cross-validation inside the train split
@@ -208,7 +209,7 @@ def window_probe(
     Args:
         features: of every window of the data set.
         rows: of one task; columns `clip`, `label`, `split` and `group`, as in `Clips.rows`.
-        strengths: inverse regularisations to choose from, per window.
+        cs: values of C, the inverse regularisation, to choose from, per window.
         seed: of the folds.
         device: that the layer is trained on.
 
@@ -219,18 +220,18 @@ def window_probe(
     train, test = (rows[rows["split"] == split] for split in ("train", "test"))
     labels = train["label"].to_numpy(str)
     _check_labels(labels, test["label"].to_numpy(str))
-    where = torch.device(device)
+    torch_device = torch.device(device)
     held = rows[rows["split"] == "validation"]
     # Of few windows, threads wait for each other more than they work (measured: 30 times as long with two).
     few = np.isin(features.owner, train["clip"]).sum() <= _FEW_WINDOWS
     with threadpool_limits(1 if few else None):
         splits = [(train, held)] if len(held) else _row_folds(train, _FOLDS, seed)
-        strength = _window_strength(features, splits, strengths, where)
-        windows, owner = _windows(features, train, where)
+        c = _window_c(features, splits, cs, torch_device)
+        windows, owner = _windows(features, train, torch_device)
         names, y = np.unique(labels, return_inverse=True)
-        layer = LinearLayer(len(names), features.windows.shape[1]).fit(windows, y[owner], strength)
-        found = names[_clip_scores(layer, features, test, windows).argmax(1)]
-    return scored(found == test["label"].to_numpy(str), test["label"], test["group"], strength)
+        layer = LinearLayer(len(names), features.windows.shape[1]).fit(windows, y[owner], c)
+        predicted = names[_clip_logits(layer, features, test, windows).argmax(1)]
+    return scored(predicted == test["label"].to_numpy(str), test["label"], test["group"], c)
 
 
 def quick_probe(embeddings: np.ndarray, rows: pd.DataFrame, seed: int = 0) -> Accuracy:
@@ -242,12 +243,14 @@ def quick_probe(embeddings: np.ndarray, rows: pd.DataFrame, seed: int = 0) -> Ac
         seed: of the folds.
     """
     train, held, test = (rows[rows["split"] == split] for split in ("train", "validation", "test"))
-    (x, y), known, (test_x, test_y) = (
+    (x, y), held_data, (test_x, test_y) = (
         (embeddings[part["clip"]], part["label"].tolist()) for part in (train, held, test)
     )
-    given = known if len(held) else None
+    validation = held_data if len(held) else None
     groups, test_groups = train["group"].tolist(), test["group"].tolist()
-    return linear_probe(x, y, test_x, test_y, groups, seed=seed, validation=given, test_groups=test_groups)
+    return linear_probe(
+        x, y, test_x, test_y, groups, seed=seed, validation=validation, test_groups=test_groups
+    )
 
 
 def with_validation(rows: pd.DataFrame, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -280,22 +283,22 @@ def majority_of(rows: pd.DataFrame) -> Accuracy:
     return majority(train["label"].tolist(), test["label"].tolist(), test["group"].tolist())
 
 
-def counted(correct: int, clips: int, strength: float | None = None) -> Accuracy:
+def counted(correct: int, clips: int, c: float | None = None) -> Accuracy:
     """`correct` of `clips` as an `Accuracy`, each clip a group of its own."""
-    return Accuracy(correct / clips, *wilson(correct / clips, clips), correct, clips, strength, clips)
+    return Accuracy(correct / clips, *wilson(correct / clips, clips), correct, clips, c, clips)
 
 
 def scored(
     right: np.ndarray,
     labels: Sequence[Any] | pd.Series,
     groups: Sequence[Any] | np.ndarray | pd.Series | None = None,
-    strength: float | None = None,
+    c: float | None = None,
 ) -> Accuracy:
     """An `Accuracy` from which test clips are right.
 
     Args:
         right, labels, groups: `(N,)`; a blank is a group of its own, and so is every clip where none are given.
-        strength: that was chosen.
+        c: that was chosen.
 
     Raises:
         ValueError: the numbers of clips, labels and groups do not agree.
@@ -305,17 +308,17 @@ def scored(
         raise ValueError(
             f"Got {len(right)} test clips, {len(labels)} labels and {count} groups: they must agree."
         )
-    known = None if groups is None else numbered(groups)
-    where = np.arange(len(right)) if known is None else known
-    correct, clips = np.bincount(where, right), np.bincount(where)
+    group_of = None if groups is None else numbered(groups)
+    unit = np.arange(len(right)) if group_of is None else group_of
+    correct, clips = np.bincount(unit, right), np.bincount(unit)
     accuracy = float(np.mean(right))
     low, high = (
         (None, None)
-        if intervals.says_nothing(np.asarray(labels).astype(str), known)
+        if intervals.says_nothing(np.asarray(labels).astype(str), group_of)
         else intervals.clustered(correct, clips)
     )
     by_group = intervals.written(correct, clips)
-    return Accuracy(accuracy, low, high, int(np.sum(right)), len(right), strength, len(clips), by_group)
+    return Accuracy(accuracy, low, high, int(np.sum(right)), len(right), c, len(clips), by_group)
 
 
 def split_folds(
@@ -369,69 +372,68 @@ def _can_be_split(y: np.ndarray, groups: np.ndarray) -> bool:
     return sum(several) >= max(2, len(several) / 2)
 
 
-def _choose_strength(
+def _choose_c(
     x: np.ndarray,
     y: np.ndarray,
     groups: Sequence[Any] | np.ndarray | None,
-    strengths: Sequence[float],
+    cs: Sequence[float],
     seed: int,
 ) -> float:
-    """The strength with which most labels held out in cross-validation are right.
+    """The C with which most labels held out in cross-validation are right.
 
     Right answers, not their likelihood: a classifier that meets places or voices which it has not heard is surer than
     it should be, and the likelihood then prefers one that says next to nothing (measured in docs/experiments.md).
     """
-    if len(strengths) == 1:
-        return strengths[0]
+    if len(cs) == 1:
+        return cs[0]
     folds = split_folds(y, groups, _FOLDS, seed)
-    return _best([(x[fit], y[fit], x[held], y[held]) for fit, held in folds], strengths)
+    return _best([(x[fit], y[fit], x[held], y[held]) for fit, held in folds], cs)
 
 
 def _best(
-    splits: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]], strengths: Sequence[float]
+    splits: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]], cs: Sequence[float]
 ) -> float:
-    """The strength with which most held-out labels are right: of features and labels to fit to and held out.
+    """The C with which most held-out labels are right: of features and labels to fit to and held out.
 
     Of several, the strongest regularisation.
     """
-    best, most = min(strengths), -1
-    for strength in sorted(strengths):
+    best, most = min(cs), -1
+    for c in sorted(cs):
         right = sum(
-            int((_classifier(strength).fit(x, y).predict(held_x) == held_y).sum())
-            for x, y, held_x, held_y in splits
+            int((_classifier(c).fit(x, y).predict(held_x) == held_y).sum()) for x, y, held_x, held_y in splits
         )
         if right > most:
-            best, most = strength, right
+            best, most = c, right
     return best
 
 
-def _window_strength(
+def _window_c(
     features: Features,
     splits: Sequence[tuple[pd.DataFrame, pd.DataFrame]],
-    strengths: Sequence[float],
+    cs: Sequence[float],
     device: torch.device,
 ) -> float:
-    """The strength with which most held-out clips are right; of several, the strongest regularisation.
+    """The C with which most held-out clips are right; of several, the strongest regularisation.
 
     From the strongest on, so that each fit begins near its end. All are tried: on unbalanced classes the strongest
     ones all say the class that is frequent, and are equally right.
     """
-    if len(strengths) == 1:
-        return strengths[0]
+    if len(cs) == 1:
+        return cs[0]
     parts = []
     for fit, held in splits:
         names, y = np.unique(fit["label"].to_numpy(str), return_inverse=True)
         windows, owner = _windows(features, fit, device)
         parts.append((held, names, y[owner], windows, LinearLayer(len(names), features.windows.shape[1])))
-    best, most = min(strengths), -1
-    for strength in sorted(strengths):
+    best, most = min(cs), -1
+    for c in sorted(cs):
         right = 0
         for held, names, y, windows, layer in parts:
-            layer.fit(windows, y, strength)  # from the last one on, which is near
-            found = names[_clip_scores(layer, features, held, windows).argmax(1)]
-            right += int((found == held["label"].to_numpy(str)).sum())
+            layer.fit(windows, y, c)  # from the last one on, which is near
+            predicted = names[_clip_logits(layer, features, held, windows).argmax(1)]
+            right += int((predicted == held["label"].to_numpy(str)).sum())
         if right > most:
-            best, most = strength, right
+            best, most = c, right
     return best
 
 
@@ -445,11 +447,11 @@ def _windows(
     return Windows(features.windows, np.flatnonzero(owner >= 0), device, like), owner[owner >= 0]
 
 
-def _clip_scores(layer: LinearLayer, features: Features, rows: pd.DataFrame, like: Windows) -> np.ndarray:
+def _clip_logits(layer: LinearLayer, features: Features, rows: pd.DataFrame, like: Windows) -> np.ndarray:
     """`(N, K)`: the mean over each clip's windows, in the order of `rows`."""
     windows, owner = _windows(features, rows, like.device, like)
     total = np.zeros((len(rows), len(layer.bias)))
-    np.add.at(total, owner, layer.scores(windows))
+    np.add.at(total, owner, layer.logits(windows))
     return total / np.bincount(owner, minlength=len(rows))[:, None]
 
 
@@ -494,7 +496,7 @@ def _check_finite(*features: np.ndarray) -> None:
 
 def _check_counts(labels: np.ndarray) -> None:
     if np.unique(labels, return_counts=True)[1].max(initial=0) < 2:
-        raise ValueError("Every class has a single clip: nothing can be held out to choose the strength by.")
+        raise ValueError("Every class has a single clip: nothing can be held out to choose C by.")
 
 
 def _check_labels(train: np.ndarray, test: np.ndarray) -> None:
@@ -517,5 +519,5 @@ class _Quiet(LogisticRegression):
             return super().fit(x, y, sample_weight)
 
 
-def _classifier(strength: float) -> Any:
-    return make_pipeline(StandardScaler(), _Quiet(C=strength, max_iter=300))
+def _classifier(c: float) -> Any:
+    return make_pipeline(StandardScaler(), _Quiet(C=c, max_iter=300))

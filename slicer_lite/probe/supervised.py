@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from slicer_lite.audio.store import Clips
-from slicer_lite.base.device import choose_device, computes_in_bf16, memory_kept
+from slicer_lite.base.device import choose_device, computes_in_bf16, keep_freed_blocks
 from slicer_lite.base.randomness import clip_order, generator, seeded
 from slicer_lite.explore.embed import mean_over_windows, set_statistics
 from slicer_lite.method.encoder import Encoder
@@ -66,7 +66,7 @@ def supervised(
     Of several tasks, one encoder learns all together, with a linear layer for each. AdamW with a one-cycle
     learning rate; a random window of each clip, its gain varied, one band and one moment flattened. Of ten states
     along the way the one serves under which the validation labels are likeliest; where a task has no validation
-    split, a fifth of its train split is held out for that. A test clip's score is the mean of its windows' scores.
+    split, a fifth of its train split is held out for that. A test clip's logits are the mean of its windows' logits.
 
     Args:
         clips: the data set.
@@ -110,15 +110,15 @@ def supervised(
             model.state_dict(),
             -np.inf,
         )  # without a choice: the weights as they will be at the end
-        with memory_kept(where, computes_in_bf16(where)):
+        with keep_freed_blocks(where, computes_in_bf16(where)):
             for _ in _training(model, fit, y, epochs, seed, where, progress):
                 if validate:
                     likelihood = _likelihood(model, clips, held, names, where)
                     if likelihood > highest:
                         highest, best = likelihood, copy.deepcopy(model.state_dict())
     model.load_state_dict(best)
-    scores = _scores(model, clips, test, where)
-    right = {task: names[task][scores[task].argmax(1)] == test[task]["label"].to_numpy(str) for task in tasks}
+    logits = _logits(model, clips, test, where)
+    right = {task: names[task][logits[task].argmax(1)] == test[task]["label"].to_numpy(str) for task in tasks}
     return {task: scored(r, test[task]["label"], test[task]["group"]) for task, r in right.items()}
 
 
@@ -140,11 +140,11 @@ def _training(
         waveform = clips.windows(chosen.numpy(), starts.numpy()).to(device)
         model.train()
         with torch.autocast(device.type, torch.bfloat16, enabled=computes_in_bf16(device)):
-            scores = model(_varied(logmel(waveform.float() / 32768), draws))
+            logits = model(_varied(logmel(waveform.float() / 32768), draws))
         # Clips without a label in a task add nothing to its sum.
         losses = [
             F.cross_entropy(s.float(), y[chosen, column], reduction="sum", ignore_index=_NO_LABEL)
-            for column, s in enumerate(scores)
+            for column, s in enumerate(logits)
         ]
         (torch.stack(losses).sum() / batch).backward()
         optimizer.step()
@@ -170,7 +170,7 @@ def _varied(lms: Tensor, draws: torch.Generator) -> Tensor:
     return lms + gain.to(lms.device)
 
 
-def _scores(
+def _logits(
     model: _Model, clips: Clips, rows: Mapping[str, pd.DataFrame], device: torch.device
 ) -> dict[str, np.ndarray]:
     """For each task `(N, K)`: the mean over each clip's windows, in the order of its rows."""
@@ -178,8 +178,8 @@ def _scores(
     together = mean_over_windows(lambda lms: torch.cat(model(lms), 1), clips.subset(wanted), device)
     parts = np.split(together, np.cumsum(model.classes)[:-1], axis=1)
     return {
-        task: scores[np.searchsorted(wanted, part["clip"].to_numpy(int))]
-        for (task, part), scores in zip(rows.items(), parts, strict=True)
+        task: logits[np.searchsorted(wanted, part["clip"].to_numpy(int))]
+        for (task, part), logits in zip(rows.items(), parts, strict=True)
     }
 
 
@@ -192,11 +192,11 @@ def _likelihood(
 ) -> float:
     """Log-likelihood of the rows' labels, averaged within tasks and summed over them."""
     total = 0.0
-    for task, scores in _scores(model, clips, rows, device).items():
+    for task, logits in _logits(model, clips, rows, device).items():
         labels = rows[task]["label"].to_numpy(str)
-        there = np.isin(labels, names[task])
-        if not there.any():  # no label that training knows: the task has no say
+        in_train = np.isin(labels, names[task])
+        if not in_train.any():  # no label that training knows: the task has no say
             continue
-        true = np.searchsorted(names[task], labels[there])
-        total += log_softmax(scores[there], axis=1)[np.arange(len(true)), true].mean()
+        true = np.searchsorted(names[task], labels[in_train])
+        total += log_softmax(logits[in_train], axis=1)[np.arange(len(true)), true].mean()
     return total

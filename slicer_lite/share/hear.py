@@ -116,8 +116,8 @@ def get_timestamp_embeddings(audio: Tensor, model: HearModel) -> tuple[Tensor, T
         )
     count = (audio.shape[1] - first) // (step * HOP) + 1
     together = max(1, BATCH * WINDOW // audio.shape[1])  # clips at once, so that long ones fit into memory
-    there = model.encoder.mean.device
-    parts = [_by_turns(part.to(there), model, count) for part in audio.split(together)]
+    encoder_device = model.encoder.mean.device
+    parts = [_by_turns(part.to(encoder_device), model, count) for part in audio.split(together)]
     embeddings = torch.cat(parts).to(device)
     stamps = (first + step * HOP * torch.arange(count, device=device)) * (1000 / SAMPLE_RATE)
     return embeddings, stamps.expand(len(audio), -1)

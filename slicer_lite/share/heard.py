@@ -44,8 +44,8 @@ class Heard:
     @classmethod
     def of(cls, clips: Clips) -> Heard:
         """A note of clips that are about to be heard, or of `NOTED` of them."""
-        some = np.linspace(0, len(clips) - 1, min(len(clips), NOTED)).astype(int)
-        return cls(len(clips), len(some), frozenset(marks_of_sounds(clips.subset(some))))
+        chosen = np.linspace(0, len(clips) - 1, min(len(clips), NOTED)).astype(int)
+        return cls(len(clips), len(chosen), frozenset(marks_of_sounds(clips.subset(chosen))))
 
     def among(self, clips: Clips) -> tuple[np.ndarray, np.ndarray]:
         """`(N,)` bool twice: which of the clips are noted by their sound, and which by their name."""
@@ -59,24 +59,24 @@ class Heard:
         return {"clips": self.clips, "noted": self.noted, **marks}
 
     @classmethod
-    def from_dict(cls, found: Mapping[str, Any]) -> Heard:
+    def from_dict(cls, values: Mapping[str, Any]) -> Heard:
         """The reverse of `to_dict`.
 
         Raises:
             KeyError, TypeError, ValueError: it is something else.
         """
-        clips, noted = int(found["clips"]), int(found["noted"])
-        return cls(clips, noted, _from_text(found["sounds"]), _from_text(found["names"]))
+        clips, noted = int(values["clips"]), int(values["noted"])
+        return cls(clips, noted, _from_text(values["sounds"]), _from_text(values["names"]))
 
 
 def marks_of_sounds(clips: Clips) -> list[bytes]:
     """A mark of each clip: of its length and its first, middle and last window, bit for bit as decoded."""
     marks: list[bytes] = []
     for begin in range(0, len(clips), _BATCH):
-        some = np.arange(begin, min(begin + _BATCH, len(clips)))
-        room = clips.room[some]
-        windows = [clips.windows(some, starts).cpu().numpy() for starts in (0 * room, room // 2, room)]
-        for length, parts in zip(clips.lengths[some], np.stack(windows, 1), strict=True):
+        batch = np.arange(begin, min(begin + _BATCH, len(clips)))
+        room = clips.room[batch]
+        windows = [clips.windows(batch, starts).cpu().numpy() for starts in (0 * room, room // 2, room)]
+        for length, parts in zip(clips.lengths[batch], np.stack(windows, 1), strict=True):
             marks.append(_mark(int(length).to_bytes(8, "little") + parts.tobytes()))
     return marks
 

@@ -118,8 +118,9 @@ class HubModel(
     @classmethod
     def of(cls, pretrained: Pretrained) -> HubModel:
         """The model of `slicer_lite.load` or `slicer_lite.pretrain`; it is shared, not copied."""
-        own = pretrained
-        return cls(own.config, own.network, own.centroids, own.step, own.heard)
+        return cls(
+            pretrained.config, pretrained.network, pretrained.centroids, pretrained.step, pretrained.heard
+        )
 
     def generate_model_card(self, *arguments: Any, license: str | None = None, **about: Any) -> ModelCard:
         """The card that `save_pretrained` and `push_to_hub` write.
@@ -129,22 +130,22 @@ class HubModel(
                 the sounds that they were trained on have a say in it.
             about: what else is in `model_card_kwargs`: `training_data`, `results` and `repo_id`, each a text.
         """
-        own = self.pretrained
-        known = {
+        pretrained = self.pretrained
+        defaults = {
             "version": __version__,
-            "config": own.config.to_dict(),
-            "step": f"{own.step:,}",
+            "config": pretrained.config.to_dict(),
+            "step": f"{pretrained.step:,}",
             "encoder": "An AudioNTT-2020"
-            if isinstance(own.encoder, Encoder)
-            else f"A {kind_of(own.encoder)}",
-            "dim": own.encoder.dim,
-            "mean": own.encoder.mean.item(),
-            "deviation": own.encoder.deviation.item(),
+            if isinstance(pretrained.encoder, Encoder)
+            else f"A {kind_of(pretrained.encoder)}",
+            "dim": pretrained.encoder.dim,
+            "mean": pretrained.encoder.mean.item(),
+            "deviation": pretrained.encoder.deviation.item(),
         }
-        card = super().generate_model_card(*arguments, **{**known, **about})
+        card = super().generate_model_card(*arguments, **{**defaults, **about})
         card.data["license"] = license
-        said = {"license": license, **about}
-        given = ", ".join(sorted(name for name in said if name != "repo_id" and said[name] is not None))
+        stated = {"license": license, **about}
+        given = ", ".join(sorted(name for name in stated if name != "repo_id" and stated[name] is not None))
         card.text += _SEAL.format(given=given or "nothing", digest=_digest(str(card)))
         return card
 
@@ -205,8 +206,10 @@ class HubModel(
             ) from None
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        own = self.pretrained
-        save_weights(save_directory / MODEL, own.network, own.centroids, own.config, own.step, own.heard)
+        model = self.pretrained
+        save_weights(
+            save_directory / MODEL, model.network, model.centroids, model.config, model.step, model.heard
+        )
 
     @classmethod
     def _from_pretrained(

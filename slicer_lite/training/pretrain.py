@@ -17,7 +17,7 @@ import numpy as np
 
 from slicer_lite.audio.store import Clips, load_clips
 from slicer_lite.base import distributed
-from slicer_lite.base.device import choose_device, memory_kept, trains_in_bf16
+from slicer_lite.base.device import choose_device, keep_freed_blocks, trains_in_bf16
 from slicer_lite.base.files import write_durably
 from slicer_lite.config import Config
 from slicer_lite.method.registry import MakesEncoder, MakesMethod, name_of, new_method, panels_of
@@ -112,7 +112,7 @@ def pretrain(
                 training = Training(config, chosen, run, where, compile, makes_model)
             training.join()
             watching = watchers.usual(training, on_step, progress, tensorboard, checkpoint_seconds)
-            with memory_kept(where, trains_in_bf16(config, where)):
+            with keep_freed_blocks(where, trains_in_bf16(config, where)):
                 train(training, watching, lambda: asked.is_set() or interrupted.is_set())
             if distributed.rank() == 0:
                 # Also when there was no step left to do: a crash may have come after the last checkpoint.

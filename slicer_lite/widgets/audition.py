@@ -184,4 +184,4 @@ class Audition(Widget):
 def _names(clips: Clips) -> list[str]:
     """What the clips are called where nothing else is said: number and labels."""
     labels = [clips.labels(task) for task in clips.tasks]
-    return [", ".join([f"{i}", *(some[i] for some in labels if some[i])]) for i in range(len(clips))]
+    return [", ".join([f"{i}", *(of_task[i] for of_task in labels if of_task[i])]) for i in range(len(clips))]

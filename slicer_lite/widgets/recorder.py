@@ -110,10 +110,10 @@ class Recorder(Widget):
         if not waveform.any():
             raise ValueError(f"{name} is silent: is the microphone switched on?")
         embedding = embed(self._pretrained.encoder, [waveform])
-        found, similarities = clusters.nearest(embedding, self._embeddings, self._count)
+        neighbours, similarities = clusters.nearest(embedding, self._embeddings, self._count)
         assignments = self._assign(embedding)
         assignment = None if assignments is None else assignments[0]
-        self.heard = Heard(name, waveform, embedding[0], found[0], similarities[0], assignment)
+        self.heard = Heard(name, waveform, embedding[0], neighbours[0], similarities[0], assignment)
         self._show()
         return self.heard
 
@@ -149,10 +149,13 @@ class Recorder(Widget):
 
     def _sounds(self, heard: Heard) -> list[tuple[str, np.ndarray]]:
         """A title and a waveform for the sound and each of its neighbours, of long ones their beginning."""
-        found = zip(heard.neighbours, heard.similarities, strict=True)
+        neighbours = zip(heard.neighbours, heard.similarities, strict=True)
         sounds = [
             (heard.name, heard.waveform),
-            *((f"{self._clips.describe(i)}, cosine {cosine:.3f}", self._clips[i]) for i, cosine in found),
+            *(
+                (f"{self._clips.describe(i)}, cosine {cosine:.3f}", self._clips[i])
+                for i, cosine in neighbours
+            ),
         ]
         return [
             (f"{title} (its beginning)", x[:_LONGEST]) if len(x) > _LONGEST else (title, x)
@@ -166,13 +169,13 @@ class Recorder(Widget):
         first = int(heard.assignment.argmax())
         share = heard.assignment[first]
         members = np.flatnonzero(self._first_choice == first)
-        said = (
+        sentence = (
             f"Cluster {first}, with a share of {share:.3f} (an even share would be {1 / len(heard.assignment):.3f}). "
             f"It is the first choice of {len(members)} of the {len(self._clips):,} clips"
         )
         labels = self._clips.rows[self._clips.rows["clip"].isin(members)]["label"].value_counts()
         frequent = ", ".join(f"{label} ({count})" for label, count in labels.head(3).items())
-        return f"{said}; most frequent labels: {frequent}." if frequent else f"{said}."
+        return f"{sentence}; most frequent labels: {frequent}." if frequent else f"{sentence}."
 
     def _show(self) -> None:
         if self.heard is None:

@@ -98,7 +98,7 @@ class SoundMap(Widget):
         )
 
     @traitlets.validate("colour", "shown")
-    def _there(self, proposal: Any) -> Any:
+    def _existing(self, proposal: Any) -> Any:
         wanted = proposal["value"]
         if proposal["trait"].name == "colour" and wanted not in self._columns:
             raise ValueError(f"There is no colour {wanted!r}: there are {', '.join(self._columns)}.")
@@ -126,20 +126,20 @@ class SoundMap(Widget):
         self.summary = [
             {
                 "name": name,
-                "entries": [[label, int(count)] for label, count in some.head(_LISTED).items()],
-                "others": len(some.iloc[_LISTED:]),
+                "entries": [[label, int(count)] for label, count in counts.head(_LISTED).items()],
+                "others": len(counts.iloc[_LISTED:]),
             }
-            for name, some in self._counts(self.selected).items()
+            for name, counts in self._counts(self.selected).items()
         ]
 
     def counts(self) -> pd.DataFrame:
         """What is selected: columns `of` (a task, or cluster), `label`, `clips`, the most frequent first."""
-        found = [
+        rows = [
             {"of": name, "label": label, "clips": count}
-            for name, some in self._counts(self.selected).items()
-            for label, count in some.items()
+            for name, by_label in self._counts(self.selected).items()
+            for label, count in by_label.items()
         ]
-        return pd.DataFrame(found, columns=["of", "label", "clips"])
+        return pd.DataFrame(rows, columns=["of", "label", "clips"])
 
     def receive(self, message: dict[str, Any], buffers: list[Any]) -> None:
         if message["kind"] == "hear":
@@ -197,7 +197,7 @@ class SoundMap(Widget):
                 codes = column.on_map(self.shown)[chosen]
                 many = pd.Series(np.bincount(codes, minlength=len(column.labels) + 1)[1:], column.labels)
                 counts[name] = many[many > 0].sort_values(ascending=False, kind="stable")
-        return {name: some for name, some in counts.items() if len(some)}
+        return {name: by_label for name, by_label in counts.items() if len(by_label)}
 
 
 def _maps(arrays: Mapping[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
@@ -246,8 +246,8 @@ def _column(values: list[np.ndarray]) -> _Column:
     values = [
         np.where(pd.isna(v), "", v.astype(object)).astype(str) if v.dtype.kind == "O" else v for v in values
     ]
-    found, place = np.unique(np.concatenate(values), return_inverse=True)
-    text = [str(label) for label in found]
+    distinct, place = np.unique(np.concatenate(values), return_inverse=True)
+    text = [str(label) for label in distinct]
     labels = [label for label in text if label]
     if len(labels) > 65_535:
         raise ValueError(f"A map can show 65,535 different labels, got {len(labels):,}: give them as floats.")

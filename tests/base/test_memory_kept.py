@@ -17,7 +17,7 @@ def test_large_tensors_get_the_same_pages_again_and_the_system_gets_them_back():
     code = """
         import resource
         import torch
-        from slicer_lite.base.device import memory_kept
+        from slicer_lite.base.device import keep_freed_blocks
 
         CPU = torch.device("cpu")
         torch.set_num_threads(1)
@@ -33,9 +33,9 @@ def test_large_tensors_get_the_same_pages_again_and_the_system_gets_them_back():
 
         batches()
         before, plain = held(), batches()
-        with memory_kept(CPU):
+        with keep_freed_blocks(CPU):
             batches()
-            with memory_kept(CPU):
+            with keep_freed_blocks(CPU):
                 pass
             kept, peak = batches(), held()
         print(plain, kept, peak - before, held() - before, batches())

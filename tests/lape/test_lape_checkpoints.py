@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import slicer_lite as sl
-from slicer_lite.lape import from_lape, load_audiontt, load_checkpoint, save_checkpoint, to_lape
+from slicer_lite.lape import from_lape, load_audiontt, load_lape, save_lape, to_lape
 from slicer_lite.method.slicer import SLICERNetwork
 from slicer_lite.share.weights import Pretrained
 
@@ -52,8 +52,8 @@ def test_the_names_are_the_released_ones(pretrained):
 
 def test_there_and_back(pretrained, tmp_path):
     path = tmp_path / "slicer.ckpt"
-    save_checkpoint(pretrained, path)
-    again = load_checkpoint(path)
+    save_lape(pretrained, path)
+    again = load_lape(path)
     same(pretrained, again)
     assert again.config == pretrained.config
     assert again.step == 7
@@ -61,11 +61,11 @@ def test_there_and_back(pretrained, tmp_path):
     assert again.encoder.mean.item() == -6.5
     assert again.encoder.deviation.item() == 4.25
     assert not again.network.training
-    assert load_checkpoint(path, mean=-5.0, deviation=3.0).encoder.mean.item() == -5.0
+    assert load_lape(path, mean=-5.0, deviation=3.0).encoder.mean.item() == -5.0
 
 
 def test_a_setting_of_a_later_version_is_left_out_with_a_note(pretrained, tmp_path):
-    save_checkpoint(pretrained, tmp_path / "slicer.ckpt")
+    save_lape(pretrained, tmp_path / "slicer.ckpt")
     content = torch.load(tmp_path / "slicer.ckpt", weights_only=True)
     content["slicer-lite"]["config"]["tempo"] = 3
     content["slicer-lite"]["version"] = "7.1"
@@ -73,12 +73,12 @@ def test_a_setting_of_a_later_version_is_left_out_with_a_note(pretrained, tmp_pa
     with pytest.warns(
         UserWarning, match=r"slicer\.ckpt has settings .*: tempo\. It was written by slicer-lite 7\.1"
     ):
-        assert load_checkpoint(tmp_path / "slicer.ckpt").config == pretrained.config
+        assert load_lape(tmp_path / "slicer.ckpt").config == pretrained.config
 
 
 def test_what_the_released_scripts_read_is_there(pretrained, tmp_path):
     """Its downstream script takes the entry `state_dict` and drops `encoder_q.` from the names [R]."""
-    save_checkpoint(pretrained, tmp_path / "slicer.ckpt")
+    save_lape(pretrained, tmp_path / "slicer.ckpt")
     state = torch.load(tmp_path / "slicer.ckpt", weights_only=True)["state_dict"]
     theirs = {name.replace("encoder_q.", ""): value for name, value in state.items()}
     assert torch.equal(theirs["encoder.fc.3.bias"], pretrained.encoder.fc[3].bias)
@@ -94,11 +94,11 @@ def test_a_lightning_checkpoint_with_teacher_and_queue(pretrained, tmp_path):
     torch.save(
         {"epoch": 49, "global_step": 10, "state_dict": state, "callbacks": {}}, tmp_path / "final.ckpt"
     )
-    found = load_checkpoint(tmp_path / "final.ckpt", mean=-6.5, deviation=4.25)
+    found = load_lape(tmp_path / "final.ckpt", mean=-6.5, deviation=4.25)
     same(pretrained, found)
     assert (found.config.channels, found.config.dim) == (8, 32)
     assert (found.config.clusters, found.config.projection_dim) == (6, 12)
-    assert load_checkpoint(tmp_path / "final.ckpt").encoder.deviation.item() == 1.0
+    assert load_lape(tmp_path / "final.ckpt").encoder.deviation.item() == 1.0
 
 
 def test_reading_disturbs_no_random_numbers(pretrained):
@@ -122,28 +122,28 @@ def test_objects_beside_the_weights_are_never_made(pretrained, tmp_path):
     proof = tmp_path / "proof"
     torch.save({"state_dict": to_lape(pretrained), "hyper_parameters": Planted(proof)}, tmp_path / "p.ckpt")
     with pytest.raises(ValueError, match="keep its weights only: import torch; c = torch.load"):
-        load_checkpoint(tmp_path / "p.ckpt")
+        load_lape(tmp_path / "p.ckpt")
     (tmp_path / "q.ckpt").write_bytes(pickle.dumps(Planted(proof)))
     with pytest.raises(ValueError, match="cannot be read"):
-        load_checkpoint(tmp_path / "q.ckpt")
+        load_lape(tmp_path / "q.ckpt")
     assert not proof.exists()
 
 
 def test_other_checkpoints_are_refused(pretrained, tmp_path):
     with pytest.raises(FileNotFoundError, match="does not exist"):
-        load_checkpoint(tmp_path / "no.ckpt")
+        load_lape(tmp_path / "no.ckpt")
     torch.save({"state_dict": to_lape(pretrained)}, tmp_path / "half.ckpt")
     half = (tmp_path / "half.ckpt").read_bytes()[:1000]
     for content in (b"", b"hello world, not a checkpoint\n", half):
         (tmp_path / "broken.ckpt").write_bytes(content)
         with pytest.raises(ValueError, match=r"broken\.ckpt is damaged, or no checkpoint of PyTorch"):
-            load_checkpoint(tmp_path / "broken.ckpt")
+            load_lape(tmp_path / "broken.ckpt")
     torch.save([1, 2], tmp_path / "list.ckpt")
     with pytest.raises(ValueError, match="holds no state dict but list"):
-        load_checkpoint(tmp_path / "list.ckpt")
+        load_lape(tmp_path / "list.ckpt")
     torch.save({"state_dict": {"conv.weight": torch.zeros(1)}}, tmp_path / "other.ckpt")
     with pytest.raises(ValueError, match=r"other\.ckpt: No SLICER student"):
-        load_checkpoint(tmp_path / "other.ckpt")
+        load_lape(tmp_path / "other.ckpt")
     state = to_lape(pretrained)
     with pytest.raises(ValueError, match=r"missing.*fc\.0\.weight"):
         from_lape({name: value for name, value in state.items() if not name.endswith("fc.0.weight")})
@@ -159,17 +159,17 @@ def test_other_checkpoints_are_refused(pretrained, tmp_path):
     with pytest.raises(ValueError, match=r"deviation = 0\.0: both must be finite"):
         from_lape(state, -6.5, 0.0)
     with pytest.raises(FileNotFoundError, match="is a folder"):
-        load_checkpoint(tmp_path)
+        load_lape(tmp_path)
 
 
 def test_what_stands_beside_the_weights_has_to_fit_them(pretrained, tmp_path):
     path = tmp_path / "slicer.ckpt"
-    save_checkpoint(pretrained, path)
+    save_lape(pretrained, path)
     content = torch.load(path, weights_only=True)
     content["slicer-lite"]["config"]["dim"] = 999
     torch.save(content, path)
     with pytest.raises(ValueError, match=r"slicer\.ckpt: dim = 999 in its settings, and 32 in its weights"):
-        load_checkpoint(path)
+        load_lape(path)
     content["slicer-lite"]["mean"] = "loud"
     torch.save(content, path)
     with pytest.raises(ValueError, match=r"slicer\.ckpt: "):

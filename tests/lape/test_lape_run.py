@@ -20,14 +20,14 @@ from slicer_lite.cli import main
 from slicer_lite.explore.embed import mel_statistics, set_statistics
 from slicer_lite.lape.checkpoints import load_audiontt
 from slicer_lite.lape.report import _size, as_latex, as_markdown, gather, write_report
-from slicer_lite.lape.run import TRAINED, run_task
+from slicer_lite.lape.run import TRAINED_ENCODER, run_task
 from slicer_lite.method.registry import METHODS
 from slicer_lite.probe import features, intervals, layer, supervised
 from slicer_lite.probe import linear as probes
 from slicer_lite.probe.features import Features, data_hash, weights_hash, window_features
 from slicer_lite.probe.layer import LinearLayer, Windows
 from slicer_lite.probe.linear import (
-    STRENGTHS,
+    CS,
     _classifier,
     majority_of,
     quick_probe,
@@ -72,16 +72,16 @@ def windowed(splits, seed=0, spread=3.0, windows=5):
 # One linear layer
 
 
-@pytest.mark.parametrize("strength", [1e-4, 1e-2, 1.0, 100.0])
+@pytest.mark.parametrize("c", [1e-4, 1e-2, 1.0, 100.0])
 @pytest.mark.parametrize("classes", [2, 4])
-def test_the_layer_is_scikit_learns_logistic_regression(strength, classes):
+def test_the_layer_is_scikit_learns_logistic_regression(c, classes):
     x, y = blobs(400, classes)
     test_x, test_y = blobs(1000, classes, seed=1)
     windows = Windows(x, np.arange(400), CPU)
-    layer = LinearLayer(classes, 20).fit(windows, y, strength)
-    scores = layer.scores(Windows(test_x, np.arange(1000), CPU, windows))
+    layer = LinearLayer(classes, 20).fit(windows, y, c)
+    scores = layer.logits(Windows(test_x, np.arange(1000), CPU, windows))
     mean, deviation = x.mean(0), x.std(0)
-    theirs = LogisticRegression(C=strength, max_iter=1000).fit((x - mean) / deviation, y)
+    theirs = LogisticRegression(C=c, max_iter=1000).fit((x - mean) / deviation, y)
     assert np.mean(scores.argmax(1) == test_y) == pytest.approx(
         theirs.score((test_x - mean) / deviation, test_y), abs=0.005
     )
@@ -99,7 +99,7 @@ def test_more_windows_than_are_held_give_the_same_layer(monkeypatch):
     assert windows._held is None
     read = LinearLayer(4, 20).fit(windows, y[rows], 0.1)
     np.testing.assert_allclose(read.weight, held.weight, atol=1e-4)
-    np.testing.assert_allclose(read.scores(windows), held.scores(windows), atol=1e-3)
+    np.testing.assert_allclose(read.logits(windows), held.logits(windows), atol=1e-3)
 
 
 def test_a_feature_that_never_changes_is_harmless():
@@ -107,7 +107,7 @@ def test_a_feature_that_never_changes_is_harmless():
     x[:, 3] = 7
     windows = Windows(x, np.arange(100), CPU)
     assert windows.deviation[3] == 1
-    assert np.isfinite(LinearLayer(4, 20).fit(windows, y, 1.0).scores(windows)).all()
+    assert np.isfinite(LinearLayer(4, 20).fit(windows, y, 1.0).logits(windows)).all()
 
 
 # The lape protocol
@@ -115,7 +115,7 @@ def test_a_feature_that_never_changes_is_harmless():
 
 def test_window_probe_is_the_mean_of_window_scores():
     found, rows = windowed({"train": 120, "validation": 40, "test": 300})
-    ours = window_probe(found, rows, strengths=(0.01,))
+    ours = window_probe(found, rows, cs=(0.01,))
     split = rows["split"].to_numpy()[found.owner]
     y = rows["label"].to_numpy()[found.owner]
     x = found.windows[split == "train"]
@@ -126,7 +126,7 @@ def test_window_probe_is_the_mean_of_window_scores():
     right = plain.classes_[clips.to_numpy().argmax(1)] == rows["label"][clips.index]
     assert ours.accuracy == pytest.approx(right.mean(), abs=0.005)
     assert ours.clips == 300
-    assert ours.strength == 0.01
+    assert ours.C == 0.01
 
 
 @pytest.mark.parametrize("splits", [{"train": 80, "test": 60}, {"train": 80, "validation": 40, "test": 60}])
@@ -135,25 +135,25 @@ def test_the_test_split_plays_no_part_in_the_choice(splits):
     other, test = rows.copy(), rows["split"] == "test"
     other.loc[test, "label"] = np.roll(rows["label"][test], 1)
     one, two = (window_probe(found, r) for r in (rows, other))
-    assert one.strength == two.strength
+    assert one.C == two.C
     assert two.accuracy < one.accuracy
-    assert quick_probe(found.of_clips(), rows).strength == quick_probe(found.of_clips(), other).strength
+    assert quick_probe(found.of_clips(), rows).C == quick_probe(found.of_clips(), other).C
 
 
-@pytest.mark.parametrize("strength", STRENGTHS)
-def test_the_validation_split_chooses_the_window_probes_strength(strength):
-    # Validation labels that a layer of this strength would give, and no stronger one would.
+@pytest.mark.parametrize("c", CS)
+def test_the_validation_split_chooses_the_window_probes_c(c):
+    # Validation labels that a layer of this C would give, and no stronger one would.
     found, rows = windowed({"train": 40, "validation": 400, "test": 8}, spread=20, windows=1)
     train, held = (np.flatnonzero(rows["split"] == split) for split in ("train", "validation"))
     names, y = np.unique(rows["label"].iloc[train].to_numpy(str), return_inverse=True)
     windows = Windows(found.windows, train, CPU)
     layer = LinearLayer(4, found.windows.shape[1])
-    for weaker in STRENGTHS:  # warm, as the probe goes
-        if weaker <= strength:
+    for weaker in CS:  # warm, as the probe goes
+        if weaker <= c:
             layer.fit(windows, y, weaker)
-    scores = layer.scores(Windows(found.windows, held, CPU, windows))
+    scores = layer.logits(Windows(found.windows, held, CPU, windows))
     rows.loc[held, "label"] = names[scores.argmax(1)]
-    assert window_probe(found, rows).strength == strength
+    assert c == window_probe(found, rows).C
 
 
 @pytest.mark.parametrize("dim", [1, 3, 20])
@@ -215,10 +215,8 @@ def test_without_a_validation_split_whole_groups_are_held_out(monkeypatch):
     found, rows = windowed({"train": 80, "test": 8})
     rows["group"] = [f"g{n // 4}" for n in range(len(rows))]
     seen = []
-    real = probes._window_strength
-    monkeypatch.setattr(
-        probes, "_window_strength", lambda f, splits, *a: seen.extend(splits) or real(f, splits, *a)
-    )
+    real = probes._window_c
+    monkeypatch.setattr(probes, "_window_c", lambda f, splits, *a: seen.extend(splits) or real(f, splits, *a))
     window_probe(found, rows)
     assert len(seen) == 4
     assert sorted(clip for _, held in seen for clip in held["clip"]) == list(range(80))
@@ -227,14 +225,14 @@ def test_without_a_validation_split_whole_groups_are_held_out(monkeypatch):
         assert set(fit["split"]) == {"train"} == set(held["split"])
 
 
-@pytest.mark.parametrize("strength", STRENGTHS)
-def test_the_validation_split_chooses_the_quick_probes_strength(strength):
-    # Validation labels that a classifier of this strength would give, and no stronger one would.
+@pytest.mark.parametrize("c", CS)
+def test_the_validation_split_chooses_the_quick_probes_c(c):
+    # Validation labels that a classifier of this C would give, and no stronger one would.
     found, rows = windowed({"train": 40, "validation": 400, "test": 8}, spread=20)
     x, held = found.of_clips(), rows["split"] == "validation"
-    fitted = _classifier(strength).fit(x[rows["split"] == "train"], rows["label"][rows["split"] == "train"])
+    fitted = _classifier(c).fit(x[rows["split"] == "train"], rows["label"][rows["split"] == "train"])
     rows.loc[held, "label"] = fitted.predict(x[held])
-    assert quick_probe(x, rows).strength == strength
+    assert c == quick_probe(x, rows).C
 
 
 def test_what_is_held_out_keeps_groups_together():
@@ -368,7 +366,7 @@ def test_supervised_hears_what_it_is_told(clips):
 
 def test_a_task_whose_held_out_labels_are_unknown_has_no_say(clips, monkeypatch):
     scores = {"known": np.log([[0.25, 0.75]]), "unknown": np.zeros((1, 2))}
-    monkeypatch.setattr(supervised, "_scores", lambda *_: scores)
+    monkeypatch.setattr(supervised, "_logits", lambda *_: scores)
     rows = {"known": pd.DataFrame({"label": ["b"]}), "unknown": pd.DataFrame({"label": ["z"]})}
     names = dict.fromkeys(rows, np.array(["a", "b"]))
     found = supervised._likelihood(None, clips, rows, names, torch.device("cpu"))
@@ -462,7 +460,12 @@ def test_external_weights_are_read_without_running_code(tmp_path, encoder, clips
 @pytest.mark.parametrize("protocol", ["lape", "quick"])
 def test_a_task_beside_its_baselines(clips, encoder, protocol):
     found = run_task(encoder, clips, "pitch", protocol, seeds=(0, 1), device="cpu")
-    assert list(found["results"]) == [TRAINED, "untrained encoder", "mel mean + deviation", "majority class"]
+    assert list(found["results"]) == [
+        TRAINED_ENCODER,
+        "untrained encoder",
+        "mel mean + deviation",
+        "majority class",
+    ]
     assert found["results"]["majority class"]["accuracy"] == 0.5
     mel = found["results"]["mel mean + deviation"]
     assert mel["accuracy"] == np.mean([mel["runs"][seed][0]["accuracy"] for seed in "01"]) > 0.8
@@ -519,7 +522,7 @@ def test_lapes_own_data_sets_run_and_what_is_missing_is_left_out(tmp_path, minut
     main(["lape", "report", "--results", str(tmp_path / "results"), "--out", str(tmp_path / "report")])
     found = json.loads((tmp_path / "report" / "results.json").read_text())["about"]["results"]["results"]
     assert list(found) == ["nsynth", "us8k"]
-    runs = {task: found[task]["results"][TRAINED]["runs"] for task in found}
+    runs = {task: found[task]["results"][TRAINED_ENCODER]["runs"] for task in found}
     assert list(runs["nsynth"]) == ["0"]  # with a validation split nothing is random
     assert [len(folds) for folds in runs["us8k"].values()] == [10, 10]
     assert "| us8k | " in capsys.readouterr().out
@@ -560,7 +563,7 @@ def test_what_cannot_be_probed_is_said(clips, encoder):
 
 def result(task, accuracy, protocol="lape: as stated", data="d"):
     cell = {"accuracy": accuracy, "low": accuracy - 0.1, "high": accuracy + 0.1, "clips": 50, "runs": {}}
-    results = {TRAINED: cell, "majority class": {**cell, "accuracy": 0.25, "low": 0.2, "high": 0.3}}
+    results = {TRAINED_ENCODER: cell, "majority class": {**cell, "accuracy": 0.25, "low": 0.2, "high": 0.3}}
     return {"task": task, "results": results, "about": {"protocol": protocol, "data": {"sha256": data}}}
 
 
@@ -580,7 +583,7 @@ def test_tables_of_one_folder(tmp_path):
     folder = folder_of(tmp_path / "a", result("my_words", 0.5), result("us8k", 0.75))
     results = gather([folder])
     assert list(results["tasks"]) == ["us8k", "my_words"]  # LAPE's own first
-    assert results["average"] == {TRAINED: 0.625, "majority class": 0.25}
+    assert results["average"] == {TRAINED_ENCODER: 0.625, "majority class": 0.25}
     lines = as_markdown(results).splitlines()
     published = "BYOL-A, d = 512 | BYOL-A, d = 2048 | SLICER, as published"
     assert lines[0] == f"| task | trained encoder | majority class | {published} |"
@@ -640,8 +643,8 @@ def counted_in_groups(task, *counts, channels=32, **changes):
 
 def test_differences_of_encoders_are_of_the_same_clips(tmp_path):
     ours, theirs = [5, 1, 4, 2, 3, 5], [4, 0, 3, 1, 2, 4]
-    one = folder_of(tmp_path / "one", counted_in_groups("x", (TRAINED, ours)))
-    two = folder_of(tmp_path / "two", counted_in_groups("x", (TRAINED, theirs)))
+    one = folder_of(tmp_path / "one", counted_in_groups("x", (TRAINED_ENCODER, ours)))
+    two = folder_of(tmp_path / "two", counted_in_groups("x", (TRAINED_ENCODER, theirs)))
     results = gather([one, two])
     apart = results["differences"]["two"]
     assert apart["difference"] == pytest.approx(0.2)
@@ -657,7 +660,7 @@ def test_differences_of_encoders_are_of_the_same_clips(tmp_path):
 
 def test_what_has_no_interval_is_reported_so(tmp_path):
     given = counted_in_groups(
-        "x", (TRAINED, [5, 1, 4, 2, 3, 5]), ("majority class", [1] * 6), low=None, high=None
+        "x", (TRAINED_ENCODER, [5, 1, 4, 2, 3, 5]), ("majority class", [1] * 6), low=None, high=None
     )
     folder = folder_of(tmp_path / "a", given)
     write_report([folder], tmp_path / "report")
@@ -671,7 +674,7 @@ def test_what_has_no_interval_is_reported_so(tmp_path):
 def test_each_size_of_encoder_has_its_own_untrained_baseline(tmp_path):
     def folder(name, channels, untrained):
         counts = [[value] * 6 for value in (4, untrained, 1, 5)]
-        names = (TRAINED, "untrained encoder", "majority class", "supervised")
+        names = (TRAINED_ENCODER, "untrained encoder", "majority class", "supervised")
         pairs = zip(names, counts, strict=True)
         return folder_of(tmp_path / name, counted_in_groups("x", *pairs, channels=channels))
 

@@ -83,11 +83,10 @@ class Both:
 
     def two_views(self, lms, step):
         """Both views of a batch, by the fast path and by plain.py, with the same draws."""
-        fast = Draws(
-            *(x.double() if x.is_floating_point() else x for x in self.views.draw(len(lms), 0, step))
-        )
+        drawn = self.views.draw(len(lms), 0, step)
+        fast = Draws(*(view._replace(mixing=view.mixing.double()) for view in drawn))
         plainly = []
-        for mixing, boxes in ((fast.mixing1, fast.boxes1), (fast.mixing2, fast.boxes2)):
+        for mixing, boxes in fast:
             draws = [
                 plain.Draw(pick, self.config.mix_ratio * ratio, tuple(box))
                 for (pick, ratio), box in zip(mixing.tolist(), boxes.tolist(), strict=True)

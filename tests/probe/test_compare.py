@@ -185,8 +185,8 @@ def test_families_differ_in_one_thing():
 def test_fold_accuracies_are_those_of_cross_validation(tones):
     clips = sl.load_clips(tones, progress=False).for_pretraining()
     features = np.random.default_rng(0).normal(size=(len(clips), 3))
-    found = compare.fold_accuracies(features, clips, strengths=(1.0,))
-    expected = sl.lape.cross_validate(features, clips.labels("pitch"), clips.rows["group"], strengths=(1.0,))
+    found = compare.fold_accuracies(features, clips, cs=(1.0,))
+    expected = sl.lape.cross_validate(features, clips.labels("pitch"), clips.rows["group"], cs=(1.0,))
     assert found == {"pitch": [fold.accuracy for fold in expected]}
 
 

@@ -31,7 +31,7 @@ def test_agrees_with_scikit_learn_on_the_same_features():
     test_x, test_y = blobs(1000, seed=1)
     ours = lape.linear_probe(train_x, train_y, test_x, test_y)
     mean, deviation = train_x.mean(0), train_x.std(0)
-    plain = LogisticRegression(C=ours.strength, max_iter=1000).fit((train_x - mean) / deviation, train_y)
+    plain = LogisticRegression(C=ours.C, max_iter=1000).fit((train_x - mean) / deviation, train_y)
     assert ours.accuracy == pytest.approx(plain.score((test_x - mean) / deviation, test_y), abs=0.005)
 
 
@@ -50,7 +50,7 @@ def test_the_test_labels_play_no_part_in_the_choice():
     test_x, test_y = blobs(100, spread=3, seed=1)
     one = lape.linear_probe(train_x, train_y, test_x, test_y)
     other = lape.linear_probe(train_x, train_y, test_x, np.roll(test_y, 1))
-    assert one.strength == other.strength
+    assert one.C == other.C
 
 
 def test_groups_are_kept_together_when_the_strength_is_chosen():
@@ -59,10 +59,10 @@ def test_groups_are_kept_together_when_the_strength_is_chosen():
     groups = np.repeat(np.arange(40), 5)
     y = groups % 2
     x = rng.standard_normal((40, 60))[groups] + 0.01 * rng.standard_normal((200, 60))
-    grouped = lape.linear_probe(x, y, x, y, groups=groups, strengths=(1e-5, 10.0))
+    grouped = lape.linear_probe(x, y, x, y, groups=groups, cs=(1e-5, 10.0))
     assert grouped.accuracy > 0.9  # on its own train clips
-    apart = lape.linear_probe(x, y, x, y, strengths=(1e-5, 10.0))
-    assert apart.strength == 10.0
+    apart = lape.linear_probe(x, y, x, y, cs=(1e-5, 10.0))
+    assert apart.C == 10.0
 
 
 def test_cross_validation_is_a_probe_on_each_fold():
@@ -176,7 +176,7 @@ def test_majority():
         ({"test_x": np.full((20, 20), np.nan)}, "must be finite"),
         ({"test_x": np.zeros((0, 20)), "test_y": []}, "there must be some"),
         ({"groups": ["a"]}, "1 groups with 40 train labels"),
-        ({"strengths": ()}, "no strengths"),
+        ({"cs": ()}, "no values of C"),
         ({"validation": (np.zeros((2, 3)), [0, 1])}, r"Validation features must be \(2, 20\)"),
         ({"validation": (np.zeros((3, 20)), [0, 1])}, r"Validation features must be \(2, 20\)"),
         ({"validation": (np.zeros((0, 20)), [])}, "at least one"),
@@ -204,9 +204,9 @@ def test_folds_within_folds_need_three_clips():
     x, y = blobs(40)
     few = np.concatenate([np.flatnonzero(np.asarray(y) == label)[:2] for label in sorted(set(y))])
     labels = [y[place] for place in few]
-    with pytest.raises(ValueError, match="Give one strength, or three clips of some class"):
+    with pytest.raises(ValueError, match="Give one C, or three clips of some class"):
         lape.cross_validate(x[few], labels)
-    assert len(lape.cross_validate(x[few].tolist(), labels, strengths=(1.0,))) == 2
+    assert len(lape.cross_validate(x[few].tolist(), labels, cs=(1.0,))) == 2
     with pytest.raises(ValueError, match="8 features, 8 labels and 1 groups"):
         lape.cross_validate(x[few], labels, ["a"])
 

@@ -11,7 +11,7 @@ from networks import Bands
 import slicer_lite as sl
 from slicer_lite.cli import main
 from slicer_lite.explore.embed import Embedder
-from slicer_lite.lape import save_checkpoint
+from slicer_lite.lape import save_lape
 from slicer_lite.method.logmel import LogMel
 from slicer_lite.method.slicer import SLICERNetwork
 from slicer_lite.share import export
@@ -160,7 +160,7 @@ def test_the_command_comes_and_goes(pretrained, tmp_path, capsys):
 )
 def test_misuse_is_explained(pretrained, tmp_path, capsys, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
-    save_checkpoint(pretrained, "there.ckpt")
+    save_lape(pretrained, "there.ckpt")
     with pytest.raises(SystemExit) as ended:
         main(["export", "--weights", "there.ckpt", *arguments])
     assert ended.value.code == 1
@@ -169,7 +169,7 @@ def test_misuse_is_explained(pretrained, tmp_path, capsys, monkeypatch, argument
 
 def test_the_command_writes_onnx_or_names_the_remedy(pretrained, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
-    save_checkpoint(pretrained, tmp_path / "m.ckpt")
+    save_lape(pretrained, tmp_path / "m.ckpt")
     with pytest.raises(SystemExit):
         main(["export", "--weights", str(tmp_path / "m.ckpt"), "--out", str(tmp_path / "m.onnx")])
     assert "pip install 'slicer-lite[export]'" in capsys.readouterr().err
@@ -177,7 +177,7 @@ def test_the_command_writes_onnx_or_names_the_remedy(pretrained, tmp_path, capsy
 
 
 def test_files_of_lape_are_told_apart_from_ours(pretrained, tmp_path, capsys):
-    save_checkpoint(pretrained, tmp_path / "m.pt")
+    save_lape(pretrained, tmp_path / "m.pt")
     with pytest.raises(SystemExit):
         main(["embed", "--weights", str(tmp_path / "m.pt"), "--data", "sounds", "--out", str(tmp_path / "e")])
     assert (

@@ -22,8 +22,8 @@ def find_tasks(names: Sequence[str]) -> list[Task]:
     """
     unknown = [name for name in names if name not in (*TASKS, "all")]
     if unknown or not names:
-        said = f"There is no task {unknown[0]!r}" if unknown else "No task is named"
-        raise ValueError(f"{said}: the tasks are {', '.join(TASKS)}, or all.")
+        problem = f"There is no task {unknown[0]!r}" if unknown else "No task is named"
+        raise ValueError(f"{problem}: the tasks are {', '.join(TASKS)}, or all.")
     return list(TASKS.values()) if "all" in names else [TASKS[name] for name in names]
 
 

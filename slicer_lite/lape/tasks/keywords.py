@@ -76,18 +76,18 @@ def _twelve(rows: list[Row], folder: Path) -> list[Row]:
     noises = files_below(folder / _NOISE, (".wav",), 0)
     if not noises:
         raise FileNotFoundError(f"{folder / _NOISE} holds no .wav file, and silence is cut from them.")
-    found = [row for row in rows if row.label in COMMANDS]
+    kept = [row for row in rows if row.label in COMMANDS]
     for split in _STRETCHES:
-        count = math.ceil(_SHARE * sum(row.split == split for row in found if row.label in COMMANDS))
+        count = math.ceil(_SHARE * sum(row.split == split for row in kept if row.label in COMMANDS))
         others = {
             f"{row.label}/{row.path.name}": row
             for row in rows
             if row.split == split and row.label not in COMMANDS
         }
         drawn = draw(others, count)
-        found += [row._replace(label=UNKNOWN) for name, row in others.items() if name in drawn]
-        found += _silence(noises, split, count)
-    return found
+        kept += [row._replace(label=UNKNOWN) for name, row in others.items() if name in drawn]
+        kept += _silence(noises, split, count)
+    return kept
 
 
 def _silence(noises: list[Path], split: str, count: int) -> list[Row]:

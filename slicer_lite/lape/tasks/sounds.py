@@ -103,8 +103,8 @@ def _tut2018(root: Path) -> list[Row]:
     folder = root / _TUT
     setup = {split: folder / "evaluation_setup" / f"fold1_{part}.txt" for split, part in _TUT_SETUP.items()}
     require(folder / "meta.csv", *setup.values())
-    known = read_csv(folder / "meta.csv", ("filename", "scene_label", "identifier"), separator="\t")
-    places = dict(zip(known["filename"], known["identifier"], strict=True))
+    listed = read_csv(folder / "meta.csv", ("filename", "scene_label", "identifier"), separator="\t")
+    places = dict(zip(listed["filename"], listed["identifier"], strict=True))
     rows = []
     for split, path in setup.items():
         for line in read_lines(path):

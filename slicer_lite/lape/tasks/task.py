@@ -100,8 +100,8 @@ class Task:
             rows = self.reader(_folder(root))
         except (FileNotFoundError, ValueError) as error:
             return [str(error)]
-        found = [problem for _, problems in _problems(self, rows) for problem in problems]
-        return found + self.differences([row.split for row in rows])
+        wrong = [problem for _, problems in _problems(self, rows) for problem in problems]
+        return wrong + self.differences([row.split for row in rows])
 
     def download(self, root: str | Path) -> None:
         """Fetch the data set and unpack it below `root`, which is made if need be.
@@ -204,9 +204,9 @@ def files_below(folder: Path, suffixes: Sequence[str], depth: int) -> list[Path]
 
     (Copies made on a Mac hold a hidden `._name.wav` beside every `name.wav`.)
     """
-    found = folder.glob("/".join(["*"] * (depth + 1)))
+    paths = folder.glob("/".join(["*"] * (depth + 1)))
     return sorted(
-        f for f in found if f.suffix.lower() in suffixes and not any(map(hidden, f.relative_to(folder).parts))
+        f for f in paths if f.suffix.lower() in suffixes and not any(map(hidden, f.relative_to(folder).parts))
     )
 
 
@@ -233,8 +233,8 @@ def _problems(task: Task, rows: Sequence[Row]) -> list[_Problems]:
 def _missing_files(rows: Sequence[Row]) -> list[str]:
     paths = list(dict.fromkeys(row.path for row in rows))
     # One listing a folder: asking for each of 150,000 files takes minutes on a network disk.
-    there = {folder: _names(folder) for folder in {path.parent for path in paths}}
-    missing = [str(path) for path in paths if path.name not in there[path.parent]]
+    names_in = {folder: _names(folder) for folder in {path.parent for path in paths}}
+    missing = [str(path) for path in paths if path.name not in names_in[path.parent]]
     if not missing:
         return []
     return [f"{len(missing):,} of {len(paths):,} files are missing: {_some(missing)}."]
@@ -255,19 +255,19 @@ def _wrong_classes(task: Task, rows: Sequence[Row]) -> list[str]:
         part = f"fold {row.group}" if task.folds > 1 else f"{row.split} split"
         parts.setdefault(part, set()).add(row.label)
     everywhere = set().union(*parts.values())
-    known = set(task.classes) or everywhere
-    found = []
-    if unknown := sorted(everywhere - known):
-        found.append(f"Unknown classes: {_some(unknown)}.")
-    if len(known) != task.class_count:
-        found.append(f"There are {len(known):,} classes, not {task.class_count:,}.")
+    classes = set(task.classes) or everywhere
+    wrong = []
+    if unknown := sorted(everywhere - classes):
+        wrong.append(f"Unknown classes: {_some(unknown)}.")
+    if len(classes) != task.class_count:
+        wrong.append(f"There are {len(classes):,} classes, not {task.class_count:,}.")
     for name, labels in parts.items():
-        expected = known - (set() if name == "train split" else set(task.absent))
+        expected = classes - (set() if name == "train split" else set(task.absent))
         if name != "validation split" and (lacking := sorted(expected - labels)):
-            found.append(f"The {name} has no clip of {len(lacking):,} classes: {_some(lacking)}.")
+            wrong.append(f"The {name} has no clip of {len(lacking):,} classes: {_some(lacking)}.")
     if task.folds > 1 and len(parts) != task.folds:
-        found.append(f"There are {len(parts)} folds, not {task.folds}.")
-    return found
+        wrong.append(f"There are {len(parts)} folds, not {task.folds}.")
+    return wrong
 
 
 def _shared_groups(task: Task, rows: Sequence[Row]) -> list[str]:
