@@ -34,7 +34,8 @@ def test_large_tensors_get_the_same_pages_again_and_the_system_gets_them_back():
         batches()
         before, plain = held(), batches()
         with keep_freed_blocks(CPU):
-            batches()
+            for _ in range(3):  # until blocks of that size fit, which hangs on what the heap held before
+                batches()
             with keep_freed_blocks(CPU):
                 pass
             kept, peak = batches(), held()
@@ -43,5 +44,6 @@ def test_large_tensors_get_the_same_pages_again_and_the_system_gets_them_back():
     run = [sys.executable, "-c", textwrap.dedent(code)]
     out = subprocess.run(run, capture_output=True, text=True, check=True).stdout
     plain, kept, more_within, more_after, plain_again = map(float, out.split())
-    assert kept < plain / 20 and kept < plain_again / 20  # pages that the system had to give
+    assert kept < plain / 20  # pages that the system had to give
+    assert plain_again > plain / 5  # those that it got back it gives anew
     assert more_within > 60 and more_after < 5
