@@ -11,7 +11,12 @@ import pytest
 import soundfile
 import torch
 from hypothesis import settings
+from jaxtyping import config as jaxtyping_config
+from jaxtyping import install_import_hook
 from matplotlib.figure import Figure
+
+# Before anything of the method is imported: the shapes in the types of its functions are executed.
+install_import_hook("slicer_lite.method", "shapes.checked")
 
 import slicer_lite as sl
 from slicer_lite.base import device
@@ -50,6 +55,13 @@ def ctrl_c_is_heard():
     """Programs in the background of a shell's script ignore Ctrl-C; the tests that send it need it there, too."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def shapes_are_executed(request, monkeypatch):
+    """… but where a test is about the refusal of another shape, and in networks that are compiled."""
+    if any(request.node.get_closest_marker(name) for name in ("unchecked", "long")):
+        monkeypatch.setattr(jaxtyping_config, "jaxtyping_disable", True)
 
 
 @pytest.fixture(autouse=True)

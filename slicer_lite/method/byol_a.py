@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
 from slicer_lite.config import Config
-from slicer_lite.method.encoder import Encoder
 from slicer_lite.method.method import Method, Network, Panel, make_teacher, pairs
 
 
@@ -35,7 +34,7 @@ class BYOLANetwork(Network):
 
     def forward(self, lms: Tensor) -> BYOLAOutputs:
         """Standardised log-mels `(B, 1, F, T)` -> embeddings and projections."""
-        embedding = Encoder.pool(self.encoder(lms))
+        embedding = self.encoder.pool(self.encoder(lms))
         return BYOLAOutputs(embedding, self.projector(embedding).float())
 
 

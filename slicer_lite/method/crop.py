@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from slicer_lite.base.shapes import Float, Int
 from slicer_lite.config import FRAMES, N_MELS
 
 _A = -0.75  # the bicubic kernel's parameter, as in PyTorch's and OpenCV's 'bicubic'
@@ -34,7 +35,7 @@ class RandomResizeCrop(nn.Module):
         self.canvas_width = int(self.width * largest)
         self.left = (self.canvas_width - self.width) // 2  # where the input begins on the canvas
 
-    def boxes(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+    def boxes(self, count: int, generator: torch.Generator | None = None) -> Int[Tensor, "{count} 4"]:
         """`(count, 4)` whole numbers: top, left, height, width on the canvas. Sizes are truncated to bins."""
         u = torch.rand(4, count, generator=generator)
         scale = self.smallest + (self.largest - self.smallest) * u[:2]
@@ -44,7 +45,9 @@ class RandomResizeCrop(nn.Module):
         left = (u[3] * (self.canvas_width - width + 1)).long().clamp(max=self.canvas_width - 1)
         return torch.stack([top, left, height, width], dim=1)
 
-    def apply(self, lms: Tensor, boxes: Tensor) -> Tensor:  # type: ignore[override]
+    def apply(  # type: ignore[override]
+        self, lms: Float[Tensor, "B 1 F T"], boxes: Int[Tensor, "B 4"]
+    ) -> Float[Tensor, "B 1 F T"]:
         """Cut each clip's box out of its canvas and resize it: `(B, 1, F, T)`, `(B, 4)` -> `(B, 1, F, T)`.
 
         Bicubic interpolation is linear in the picture, so a resize is two small matrix products a clip:
@@ -61,7 +64,9 @@ class RandomResizeCrop(nn.Module):
         columns = columns[:, :, self.left : self.left + self.width]  # (B, T out, T in)
         return (rows @ lms.squeeze(1).float() @ columns.transpose(1, 2)).unsqueeze(1)
 
-    def forward(self, lms: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def forward(
+        self, lms: Float[Tensor, "B 1 F T"], generator: torch.Generator | None = None
+    ) -> Float[Tensor, "B 1 F T"]:
         """Crop every clip with a box of its own: `(B, 1, F, T)` -> `(B, 1, F, T)`."""
         return self.apply(lms, self.boxes(len(lms), generator))
 

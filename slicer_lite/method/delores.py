@@ -39,7 +39,7 @@ class DeLoResNetwork(MoCoNetwork):
 
     def forward(self, lms: Tensor) -> DeLoResOutputs:
         blocks = self.encoder.blocks(lms)
-        embedding = Encoder.pool(self.encoder.frames(blocks[-1]))
+        embedding = self.encoder.pool(self.encoder.frames(blocks[-1]))
         return DeLoResOutputs(embedding, self.key(embedding), tuple(x.mean(-1).flatten(1) for x in blocks))
 
 

@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from slicer_lite.base.shapes import Float
 from slicer_lite.config import N_MELS
 from slicer_lite.method.fast import InputBlock
 
@@ -36,12 +37,12 @@ class FrameEncoder(nn.Module):
         self.register_buffer("mean", torch.tensor(0.0))
         self.register_buffer("deviation", torch.tensor(1.0))
 
-    def standardise(self, lms: Tensor) -> Tensor:
+    def standardise(self, lms: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """`(lms - mean) / deviation` with the statistics of the training data; any shape."""
         return (lms - self.mean) / self.deviation
 
     @staticmethod
-    def pool(frames: Tensor) -> Tensor:
+    def pool(frames: Float[Tensor, "*B T D"]) -> Float[Tensor, "*B D"]:
         """One embedding a clip: maximum plus mean over time [B]. `(…, T, dim)` -> `(…, dim)`."""
         return frames.amax(-2) + frames.mean(-2)
 
@@ -71,10 +72,10 @@ class Encoder(FrameEncoder):
             nn.ReLU(),
         )
 
-    def forward(self, lms: Tensor) -> Tensor:
+    def forward(self, lms: Float[Tensor, "B 1 F T"]) -> Float[Tensor, "B T//8 {self.dim}"]:
         return self.frames(self.blocks(lms)[-1])
 
-    def blocks(self, lms: Tensor) -> list[Tensor]:
+    def blocks(self, lms: Float[Tensor, "B 1 F T"]) -> list[Float[Tensor, "B C _ _"]]:
         """What comes out of each convolution block: `(B, C, F / 2, T / 2)`, `(B, C, F / 4, T / 4)`, …"""
         if lms.ndim != 4 or lms.shape[1] != 1:
             raise ValueError(f"An encoder takes log-mels of shape (B, 1, F, T), got {tuple(lms.shape)}.")
@@ -83,7 +84,7 @@ class Encoder(FrameEncoder):
             outputs.append(block(outputs[-1]))
         return outputs[1:]
 
-    def frames(self, last_block: Tensor) -> Tensor:
+    def frames(self, last_block: Float[Tensor, "B C F T"]) -> Float[Tensor, "B T {self.dim}"]:
         """Frame embeddings from the last block's output: `(B, C, F / 8, T / 8)` -> `(B, T / 8, dim)`."""
         # (B, T / 8, F / 8 * C): mel band by mel band, its channels
         return self.fc(last_block.permute(0, 3, 2, 1).flatten(2))

@@ -10,10 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from slicer_lite.base.shapes import Bool, Float, Int
 from slicer_lite.config import FRAMES, N_MELS
 
 
-def fit_centroids(time_means: Tensor, k: int = 4, iterations: int = 20, seed: int = 0) -> Tensor:
+def fit_centroids(
+    time_means: Float[Tensor, "N F"], k: int = 4, iterations: int = 20, seed: int = 0
+) -> Float[Tensor, "{k} F"]:
     """Spherical k-means: vectors and centroids have length 1, closeness is the cosine [R].
 
     Args:
@@ -43,7 +46,12 @@ def fit_centroids(time_means: Tensor, k: int = 4, iterations: int = 20, seed: in
     return centroids
 
 
-def mix(x: Tensor, z: Tensor, weight_of_z: Tensor | float, scale: float = 1.0) -> Tensor:
+def mix(
+    x: Float[Tensor, " B *shape"],
+    z: Float[Tensor, " B *shape"],
+    weight_of_z: Float[Tensor, " B"] | Float[Tensor, ""] | float,
+    scale: float = 1.0,
+) -> Float[Tensor, " B *shape"]:
     """Mix log-mels in the linear domain: `log((1 - a) exp(x) + a exp(z))` [B], [R].
 
     Args:
@@ -107,24 +115,24 @@ class KMix(nn.Module):
         self.register_buffer("memory_cluster", torch.full((memory,), -1), persistent=False)  # (Q,), -1: empty
         self.register_buffer("pushed", torch.tensor(0), persistent=False)  # ever; the next slot is pushed % Q
 
-    def assign(self, time_mean: Tensor) -> Tensor:
+    def assign(self, time_mean: Float[Tensor, "B F"]) -> Int[Tensor, " B"]:
         """The cluster with the closest centroid: `(B, F)` -> `(B,)`."""
         return (normalize(time_mean.float(), dim=1) @ self.centroids.T).argmax(1)
 
     @property
-    def partner_order(self) -> Tensor:
+    def partner_order(self) -> Int[Tensor, "K K"]:
         """For each cluster all of them, the farthest first: `(K, K)`."""
         # Not kept, so that it is that of the centroids also after others have been loaded.
         return torch.cdist(self.centroids, self.centroids).argsort(dim=1, descending=True, stable=True)
 
-    def partner_cluster(self) -> Tensor:
+    def partner_cluster(self) -> Int[Tensor, " K"]:
         """For each cluster the farthest one that has a member in the memory: `(K,)`; any, if it is empty."""
         order = self.partner_order
         present = self._counts()[order] > 0  # (K, K), farthest first
         first = present.int().argmax(1, keepdim=True)
         return order.gather(1, first).squeeze(1)
 
-    def candidates(self, time_mean: Tensor) -> Tensor:
+    def candidates(self, time_mean: Float[Tensor, "B F"]) -> Bool[Tensor, "B Q"]:
         """All members of each input's partner cluster, before `top_k`: `(B, F)` -> `(B, memory)` bool.
 
         The memory's places are in the order in which they were filled.
@@ -132,7 +140,7 @@ class KMix(nn.Module):
         wanted = self.partner_cluster()[self.assign(time_mean)]
         return wanted[:, None] == self.memory_cluster
 
-    def partners(self, lms: Tensor, draw: Tensor) -> Tensor:
+    def partners(self, lms: Float[Tensor, "B 1 F T"], draw: Float[Tensor, " B"]) -> Int[Tensor, " B"]:
         """The memory place of each input's partner, given draws from U[0, 1): `(B, 1, F, T)`, `(B,)` -> `(B,)`.
 
         Meaningless while the memory is empty.
@@ -151,8 +159,11 @@ class KMix(nn.Module):
         return by_cluster[(begin[cluster] + choice).clamp(max=size - 1)]
 
     def forward(
-        self, lms: Tensor, generator: torch.Generator | None = None, draws: Tensor | None = None
-    ) -> Tensor:
+        self,
+        lms: Float[Tensor, "B 1 F T"],
+        generator: torch.Generator | None = None,
+        draws: Float[Tensor, "B 2"] | None = None,
+    ) -> Float[Tensor, "B 1 F T"]:
         """Mix each input with a partner from the memory: `(B, 1, F, T)` -> `(B, 1, F, T)`.
 
         With an empty memory the inputs pass unmixed. The memory is only read; `push` adds to it.
@@ -169,7 +180,7 @@ class KMix(nn.Module):
         return mix(lms, partner, self.ratio * ratio * (self.pushed > 0), self.scale)
 
     @torch.no_grad()
-    def push(self, lms: Tensor) -> None:
+    def push(self, lms: Float[Tensor, "B 1 F T"]) -> None:
         """Put the unmixed inputs `(B, 1, F, T)` into the memory, in place of the oldest."""
         size = len(self.memory)
         place = (self.pushed + torch.arange(len(lms), device=lms.device)) % size

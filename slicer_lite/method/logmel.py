@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from slicer_lite.base.shapes import Float
 from slicer_lite.config import F_MAX, F_MIN, FRAMES, HOP, N_FFT, N_MELS, SAMPLE_RATE
 
 FLOOR = torch.finfo(torch.float32).eps  # 1.19e-7, added before the logarithm [R]
@@ -35,7 +36,7 @@ class LogMel(nn.Module):
         self.register_buffer("bands", bands, persistent=False)  # (513, 64)
 
     @torch.no_grad()
-    def forward(self, waveform: Tensor) -> Tensor:
+    def forward(self, waveform: Float[Tensor, "B S"]) -> Float[Tensor, "B 1 64 S//160+1"]:
         if waveform.ndim != 2:
             raise ValueError(f"LogMel takes waveforms of shape (B, S), got {tuple(waveform.shape)}.")
         if waveform.shape[1] <= N_FFT // 2:
@@ -48,7 +49,7 @@ class LogMel(nn.Module):
         chunks = waveform.split(_CHUNK if waveform.device.type == "cpu" else len(waveform) or 1)
         return torch.cat([self._spectrogram(chunk) for chunk in chunks])
 
-    def windows(self, waveform: Tensor) -> Tensor:
+    def windows(self, waveform: Float[Tensor, "N S"]) -> Float[Tensor, "N 1 64 T"]:
         """The same of whole windows, `(N, 15200)` -> `(N, 1, 64, 96)`, for export.
 
         Frames and windows alike begin at multiples of 32 samples, so frames are gathered from blocks of 32: the

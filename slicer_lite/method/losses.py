@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import batch_norm, cross_entropy, normalize
 
+from slicer_lite.base.shapes import Bool, Float
 from slicer_lite.method.fast import Contrast
 
 
@@ -32,8 +33,12 @@ def _in_single_precision(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 @_in_single_precision
 def info_nce(
-    query: Tensor, key: Tensor, queue: Tensor, temperature: float, mask: Tensor | None = None
-) -> Tensor:
+    query: Float[Tensor, "B D"],
+    key: Float[Tensor, "B D"],
+    queue: Float[Tensor, "Q D"],
+    temperature: float,
+    mask: Bool[Tensor, " Q"] | Bool[Tensor, "B Q"] | None = None,
+) -> Float[Tensor, ""]:
     """Instance loss: find one's own key among the queue's [M].
 
     `-log( exp(q.k / T) / (exp(q.k / T) + sum_j exp(q.n_j / T)) )`, averaged over the batch.
@@ -48,7 +53,9 @@ def info_nce(
 
 
 @_in_single_precision
-def cluster_contrast(p: Tensor, q: Tensor, temperature: float) -> Tensor:
+def cluster_contrast(
+    p: Float[Tensor, "N M"], q: Float[Tensor, "N M"], temperature: float
+) -> Float[Tensor, ""]:
     """Cluster loss: a cluster's column in one view should resemble its column in the other, and no other [C].
 
     The N x M assignments are read by columns. Column i of p and column i of q are positives, the other 2M - 2
@@ -65,7 +72,7 @@ def cluster_contrast(p: Tensor, q: Tensor, temperature: float) -> Tensor:
 
 
 @_in_single_precision
-def negative_entropy(p: Tensor) -> Tensor:
+def negative_entropy(p: Float[Tensor, "N M"]) -> Float[Tensor, ""]:
     """How far the mean assignment is from using all clusters evenly: `sum_i p_i log p_i + log M` [C].
 
     0 when all M clusters are used alike, log M when everything is in one: it discourages that collapse.
@@ -78,7 +85,7 @@ def negative_entropy(p: Tensor) -> Tensor:
 
 
 @_in_single_precision
-def decorrelation(x: Tensor, y: Tensor) -> Tensor:
+def decorrelation(x: Float[Tensor, "B D"], y: Float[Tensor, "B D"]) -> Float[Tensor, ""]:
     """How far the cross-correlation of two views' features is from the identity: `5e-5 / 32 |C - I|^2` [R].
 
     `C_ij` is the correlation over the batch of feature i of x with feature j of y: the diagonal should be 1 (a

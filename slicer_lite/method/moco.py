@@ -11,7 +11,6 @@ from torch.nn.functional import normalize
 
 from slicer_lite.base import distributed
 from slicer_lite.config import Config
-from slicer_lite.method.encoder import Encoder
 from slicer_lite.method.losses import info_nce
 from slicer_lite.method.method import Method, Network, Panel, make_teacher, pairs
 
@@ -40,7 +39,7 @@ class MoCoNetwork(Network):
 
     def forward(self, lms: Tensor) -> Any:
         """Standardised log-mels `(B, 1, F, T)` -> embeddings and keys."""
-        embedding = Encoder.pool(self.encoder(lms))
+        embedding = self.encoder.pool(self.encoder(lms))
         return MoCoOutputs(embedding, self.key(embedding))
 
     def key(self, embedding: Tensor) -> Tensor:

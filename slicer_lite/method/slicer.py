@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from slicer_lite.base import distributed
 from slicer_lite.config import Config
-from slicer_lite.method.encoder import Encoder
 from slicer_lite.method.losses import cluster_contrast, negative_entropy
 from slicer_lite.method.method import Panel
 from slicer_lite.method.moco import MoCo, MoCoNetwork
@@ -36,7 +35,7 @@ class SLICERNetwork(MoCoNetwork):
 
     def forward(self, lms: Tensor) -> SLICEROutputs:
         """Standardised log-mels `(B, 1, F, T)` -> embeddings, keys and soft assignments."""
-        embedding = Encoder.pool(self.encoder(lms))
+        embedding = self.encoder.pool(self.encoder(lms))
         return SLICEROutputs(embedding, self.key(embedding), self.assign(embedding))
 
     def assign(self, embedding: Tensor) -> Tensor:

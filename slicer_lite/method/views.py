@@ -11,6 +11,7 @@ from slicer_lite.audio.store import Clips
 from slicer_lite.base import distributed
 from slicer_lite.base.device import in_double
 from slicer_lite.base.randomness import generator
+from slicer_lite.base.shapes import Float, Int
 from slicer_lite.config import WINDOW, Config
 from slicer_lite.method.crop import RandomResizeCrop
 from slicer_lite.method.kmix import KMix, fit_centroids, single_centroid
@@ -69,7 +70,7 @@ class TwoViews(nn.Module):
             self.mixer = KMix(centroids, config.mix_memory, config.mix_ratio, top_k, scale)
 
     @torch.no_grad()
-    def inputs(self, waveform: Tensor) -> Tensor:
+    def inputs(self, waveform: Float[Tensor, "B S"] | Int[Tensor, "B S"]) -> Float[Tensor, "B 1 64 T"]:
         """Waveform windows, int16 or float in [-1, 1], to standardised log-mels: `(B, S)` -> `(B, 1, 64, T)`."""
         if waveform.dtype == torch.int16:
             waveform = waveform.float() / 32768
@@ -86,8 +87,12 @@ class TwoViews(nn.Module):
         return Draws(view("view 1"), view("view 2"))
 
     def forward(
-        self, inputs: Tensor, seed: int, step: int, second: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+        self,
+        inputs: Float[Tensor, "B 1 F T"],
+        seed: int,
+        step: int,
+        second: Float[Tensor, "B 1 F T"] | None = None,
+    ) -> tuple[Float[Tensor, "B 1 F T"], Float[Tensor, "B 1 F T"]]:
         """Two views of each standardised input: `(B, 1, F, T)` -> two of the same shape.
 
         Both views draw partners from the memory as it was before this batch, which then enters once [ours].
@@ -99,7 +104,9 @@ class TwoViews(nn.Module):
         return self.drawn(inputs, self.draw(len(inputs) * distributed.size(), seed, step), second)
 
     @torch.no_grad()
-    def drawn(self, inputs: Tensor, draws: Draws, second: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def drawn(
+        self, inputs: Float[Tensor, "B 1 F T"], draws: Draws, second: Float[Tensor, "B 1 F T"] | None = None
+    ) -> tuple[Float[Tensor, "B 1 F T"], Float[Tensor, "B 1 F T"]]:
         """`forward` with draws that are made already."""
         view1 = self._view(inputs, draws.view1)
         view2 = self._view(inputs if second is None else second, draws.view2)
@@ -146,7 +153,7 @@ def fit_views(config: Config, clips: Clips, device: torch.device) -> TwoViews:
     return TwoViews(config, mean, deviation, centroids).to(device)
 
 
-def random_starts(clips: Clips, chosen: Tensor, draws: torch.Generator) -> Tensor:
+def random_starts(clips: Clips, chosen: Int[Tensor, " B"], draws: torch.Generator) -> Int[Tensor, " B"]:
     """A random window's start, in samples, within each chosen clip: `(B,)` -> `(B,)`."""
     # Of these clips alone: what a step costs must not grow with the number of all.
     room = torch.from_numpy(clips.lengths[chosen.numpy()] - WINDOW).clamp(min=0)
