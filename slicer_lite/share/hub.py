@@ -26,6 +26,7 @@ from slicer_lite.config import Config
 from slicer_lite.explore.embed import Embedder
 from slicer_lite.method.encoder import Encoder
 from slicer_lite.method.method import Network
+from slicer_lite.method.registry import MakesEncoder, MakesMethod
 from slicer_lite.share.heard import Heard
 from slicer_lite.share.weights import WEIGHTS, Pretrained, load, save_weights
 from slicer_lite.share.wrapped import kind_of
@@ -118,9 +119,11 @@ class HubModel(
     @classmethod
     def of(cls, pretrained: Pretrained) -> HubModel:
         """The model of `slicer_lite.load` or `slicer_lite.pretrain`; it is shared, not copied."""
-        return cls(
+        model = cls(
             pretrained.config, pretrained.network, pretrained.centroids, pretrained.step, pretrained.heard
         )
+        model.pretrained = pretrained
+        return model
 
     def generate_model_card(self, *arguments: Any, license: str | None = None, **about: Any) -> ModelCard:
         """The card that `save_pretrained` and `push_to_hub` write.
@@ -161,7 +164,7 @@ class HubModel(
         """
         folder = Path(save_directory).expanduser()
         taken = any((folder / name).exists() for name in (MODEL, "config.json"))
-        if (folder / WEIGHTS).exists() or (taken and not _is_ours(folder / MODEL)):
+        if (folder / WEIGHTS).exists() or (taken and not _is_ours(folder / MODEL, *self.pretrained.makers)):
             raise FileExistsError(f"{folder} holds a run, or another model: give a folder of its own.")
         about = dict(arguments.pop("model_card_kwargs", None) or {})
         about = {**_whole(arguments.get("repo_id") if arguments.get("push_to_hub") else None), **about}
@@ -189,7 +192,7 @@ class HubModel(
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **arguments: Any) -> HubModel:
-        """As the hub's; a folder may begin with `~`.
+        """As the hub's; a folder may begin with `~`, and `method` and `encoder` are as of `slicer_lite.load`.
 
         Raises:
             ValueError: config.json, which the hub's reads first, is damaged, or the weights are.
@@ -221,6 +224,8 @@ class HubModel(
         force_download: bool,
         local_files_only: bool,
         token: str | bool | None,
+        method: MakesMethod | None = None,
+        encoder: MakesEncoder | None = None,
         **unused: Any,
     ) -> HubModel:
         """Find `model.safetensors` in a folder or on the hub. The settings are read from it, not from config.json."""
@@ -234,7 +239,7 @@ class HubModel(
                     force_download=force_download, local_files_only=local_files_only, token=token,
                 )
             )  # fmt: skip
-        return cls.of(load(path))
+        return cls.of(load(path, method, encoder))
 
 
 def _whole(repo_id: str | None) -> dict[str, str]:
@@ -257,9 +262,9 @@ def _given(card: Path) -> set[str] | None:
     return set(sealed[2].split(", ")) - {"nothing"}
 
 
-def _is_ours(path: Path) -> bool:
+def _is_ours(path: Path, method: MakesMethod | None, encoder: MakesEncoder | None) -> bool:
     try:
-        load(path)
+        load(path, method, encoder)
     except (FileNotFoundError, ValueError):
         return False
     return True

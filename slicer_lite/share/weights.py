@@ -223,8 +223,15 @@ def _check_shapes(
     Raises:
         ValueError: names the first that are missing, of another shape or kind, or too many.
     """
+    makes = makes_encoder(encoder)
+
+    def real() -> FrameEncoder:  # what the user gives may not know how to be of shapes alone
+        assert makes is not None
+        with torch.device("cpu"):
+            return makes()
+
     with torch.device("meta"):  # a network of shapes alone, which takes no memory, whatever its size
-        tensors = new_network(config, method, makes_encoder(encoder)).state_dict()
+        tensors = new_network(config, method, makes and real).state_dict()
     names = list(file.keys())
     if "centroids" in names:
         tensors["centroids"] = torch.empty(config.mix_centroids, N_MELS, device="meta")

@@ -249,3 +249,17 @@ def test_a_home_folder_is_meant_by_its_sign(pretrained, tmp_path, monkeypatch):
     hub.HubModel.of(pretrained).save_pretrained("~/m")
     assert (tmp_path / "m" / "model.safetensors").exists()
     assert hub.HubModel.from_pretrained("~/m").pretrained.step == 1234
+
+
+def test_a_model_with_an_encoder_of_ones_own_goes_there_and_back(tones, minute, tmp_path):
+    trained = sl.pretrain(minute, tones, tmp_path / "run", steps=2, progress=False, encoder=Bands)
+    for _ in range(2):  # the second replaces the first
+        hub.HubModel.of(trained).save_pretrained(tmp_path / "m")
+    again = hub.HubModel.from_pretrained(tmp_path / "m", encoder=Bands).pretrained
+    assert again.encoder.dim == 16
+    for name, value in trained.network.state_dict().items():
+        assert torch.equal(again.network.state_dict()[name], value), name
+    with pytest.raises(ValueError, match="its encoder is Bands, not AudioNTT: give encoder="):
+        sl.load(tmp_path / "run")
+    with pytest.raises(ValueError, match="its encoder is AudioNTT: leave encoder= out"):
+        sl.load("tiny", encoder=Bands)
