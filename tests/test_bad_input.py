@@ -144,6 +144,18 @@ def mp3_of_tags_alone(folder):
     (folder / "bad.mp3").write_bytes(b"ID3\4\0\0\0\0\0\x14" + bytes(2000))
 
 
+def film_without_sound(folder):
+    av = pytest.importorskip("av", reason="needs the extra `media`")
+    with av.open(folder / "bad.mp4", "w") as container:
+        stream = container.add_stream("mpeg4", rate=5)
+        stream.width = stream.height = 32
+        stream.pix_fmt = "yuv420p"
+        for _ in range(5):
+            frame = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
 def bomb(folder):
     """Five hours of silence, packed into a small file."""
     wav(folder / "bad.flac", np.zeros(5 * 3600 * 1000, np.int16), 1000, format="FLAC")
@@ -174,6 +186,7 @@ UNREADABLE = {
     zip_called_wav: "an archive \\(zip\\), not a sound: unpack it",
     tar_called_mp3: "an archive \\(tar\\), not a sound: unpack it",
     mp3_of_tags_alone: "no MPEG sound was found in it",
+    film_without_sound: "it has no sound track",
     folder_called_wav: "a folder, not a file",
     listed_but_missing: "no such file(?!;)",
     listed_in_capitals: "no such file; there is '.*bad.wav', which differs in capitals, spaces",
@@ -197,6 +210,24 @@ def test_unreadable_files_are_named_and_skipped(tmp_path, case):
         clips = sl.load_clips(tmp_path, progress=False)
     assert [path.name for path in clips.paths] == ["good.wav"]
     assert re.search(UNREADABLE[case], str(caught[0].message))
+
+
+def test_a_stream_that_does_not_say_how_long_it_is_ends_somewhere(tmp_path, monkeypatch):
+    monkeypatch.setattr("slicer_lite.audio.decode.MAX_SAMPLES", 5_000)
+    flac_of_unknown_length(tmp_path)
+    with pytest.raises(
+        ValueError, match="it goes on after the 5,000 samples allowed; cut it into shorter files"
+    ):
+        sl.load_clips(tmp_path, progress=False)
+
+
+def test_without_soxr_what_has_another_rate_is_named_with_the_remedy(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "soxr", None)
+    wav(tmp_path / "a.wav", rate=44_100)
+    with pytest.raises(
+        ModuleNotFoundError, match="Resampling sounds needs soxr: pip install --force-reinstall soxr"
+    ):
+        sl.load_clips(tmp_path, progress=False)
 
 
 def test_without_pyav_what_it_reads_is_named_with_the_remedy(tmp_path, monkeypatch):
