@@ -11,8 +11,9 @@ Public names are loaded when they are first asked for, so that the import itself
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from slicer_lite.base.on_demand import on_demand
 
 __version__ = "0.1.0"
 
@@ -33,27 +34,7 @@ if TYPE_CHECKING:
     from slicer_lite.sounds import make_sounds
     from slicer_lite.training.pretrain import pretrain
 
-_MODULE_OF = {
-    "SLICER": "method.slicer",
-    "Clips": "audio.store",
-    "Config": "config",
-    "Encoder": "method.encoder",
-    "FrameEncoder": "method.encoder",
-    "KMix": "method.kmix",
-    "LogMel": "method.logmel",
-    "Pretrained": "share.weights",
-    "RandomResizeCrop": "method.crop",
-    "as_encoder": "share.wrapped",
-    "embed": "explore.embed",
-    "load": "share.weights",
-    "load_clips": "audio.store",
-    "load_encoder": "share.weights",
-    "make_sounds": "sounds",
-    "preset": "config",
-    "pretrain": "training.pretrain",
-}
-_MODULES = {"hear": "share.hear", "kmix": "method.kmix", "losses": "method.losses"}
-_ROOMS = (
+_ROOMS = [
     "audio",
     "base",
     "config",
@@ -65,7 +46,30 @@ _ROOMS = (
     "sounds",
     "training",
     "widgets",
-)
+]
+_HOMES = {
+    **{room: f"{room}:" for room in _ROOMS},
+    "Clips": "audio.store",
+    "Config": "config",
+    "Encoder": "method.encoder",
+    "FrameEncoder": "method.encoder",
+    "KMix": "method.kmix",
+    "LogMel": "method.logmel",
+    "Pretrained": "share.weights",
+    "RandomResizeCrop": "method.crop",
+    "SLICER": "method.slicer",
+    "as_encoder": "share.wrapped",
+    "embed": "explore.embed",
+    "hear": "share.hear:",
+    "kmix": "method.kmix:",
+    "load": "share.weights",
+    "load_clips": "audio.store",
+    "load_encoder": "share.weights",
+    "losses": "method.losses:",
+    "make_sounds": "sounds",
+    "preset": "config",
+    "pretrain": "training.pretrain",
+}
 
 __all__ = [
     "SLICER",
@@ -93,15 +97,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _MODULE_OF:
-        value = getattr(importlib.import_module(f"slicer_lite.{_MODULE_OF[name]}"), name)
-    elif name in _MODULES or name in _ROOMS:
-        value = importlib.import_module(f"slicer_lite.{_MODULES.get(name, name)}")
-    else:
-        raise AttributeError(f"module 'slicer_lite' has no attribute {name!r}")
-    globals()[name] = value
-    return value
+__getattr__ = on_demand(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -16,20 +16,10 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from slicer_lite.audio.store import load_clips
-from slicer_lite.base.device import choose_device
-from slicer_lite.base.files import need_writable, write_durably, write_json
 from slicer_lite.config import PRESETS, Config
-from slicer_lite.explore.embed import embed
-from slicer_lite.lape.checkpoints import load_lape, save_lape
 from slicer_lite.lape.commands import Lape
-from slicer_lite.probe.evaluate import as_text, evaluate
-from slicer_lite.share.weights import LAPE_SUFFIXES, load, save_weights
-from slicer_lite.sounds import make_sounds
-from slicer_lite.training import health
-from slicer_lite.training.health import SETTLED
-from slicer_lite.training.pretrain import pretrain
-from slicer_lite.training.run_folder import read_metrics
+
+# What carries a command out is imported when it runs: help and mistakes in what was typed need none of it.
 
 
 @dataclass(frozen=True)
@@ -46,6 +36,8 @@ class MakeSounds:
     """Show where in the code an error arose."""
 
     def run(self) -> None:
+        from slicer_lite.sounds import make_sounds
+
         print(
             f"{self.clips} sounds and their manifest.csv are in {make_sounds(self.out, self.clips, self.seed)}"
         )
@@ -82,6 +74,10 @@ class Pretrain:
     settings: tyro.conf.OmitArgPrefixes[Config] = field(default_factory=lambda: PRESETS["tiny"])
 
     def run(self) -> None:
+        from slicer_lite.training import health
+        from slicer_lite.training.pretrain import pretrain
+        from slicer_lite.training.run_folder import read_metrics
+
         pretrain(
             self.settings,
             self.data,
@@ -102,7 +98,7 @@ class Pretrain:
                 f"{self.out}: {last['step']:.0f} steps. The embeddings fill about {last['rank']:.0f} of "
                 f"{last['largest_rank']:.0f} dimensions{clusters or ''}."
             )
-            for sentence in health.diagnose(last) if last["step"] >= SETTLED else []:
+            for sentence in health.diagnose(last) if last["step"] >= health.SETTLED else []:
                 print(sentence)
         print(
             f"Weights, metrics and curves.png are there. Next: slicer-lite probe --weights "
@@ -131,6 +127,12 @@ class Embed:
 
     def run(self) -> None:
         import numpy as np
+
+        from slicer_lite.audio.store import load_clips
+        from slicer_lite.base.device import choose_device
+        from slicer_lite.base.files import write_durably
+        from slicer_lite.explore.embed import embed
+        from slicer_lite.share.weights import load
 
         encoder = load(self.weights).encoder.to(choose_device(self.device))
         out = _new_file(self.out, ".npz")
@@ -163,6 +165,12 @@ class Probe:
     """Show where in the code an error arose."""
 
     def run(self) -> None:
+        from slicer_lite.audio.store import load_clips
+        from slicer_lite.base.device import choose_device
+        from slicer_lite.base.files import write_json
+        from slicer_lite.probe.evaluate import as_text, evaluate
+        from slicer_lite.share.weights import load
+
         pretrained, device = load(self.weights), str(choose_device(self.device))
         out = None if self.json is None else _new_file(self.json, ".json")
         clips = load_clips(self.data, strict=self.strict, allow_outside=self.allow_outside)
@@ -191,7 +199,9 @@ class Export:
     """Show where in the code an error arose."""
 
     def run(self) -> None:
+        from slicer_lite.lape.checkpoints import load_lape, save_lape
         from slicer_lite.share import export
+        from slicer_lite.share.weights import LAPE_SUFFIXES, load, save_weights
 
         kind = self.out.suffix
         if kind not in EXPORTS or (self.int8 and kind != ".onnx"):
@@ -309,6 +319,8 @@ def _value_of(option: str, arguments: list[str]) -> str | None:
 
 def _new_file(path: Path, suffix: str) -> Path:
     """A file name to write to: checked before the work, so that the work is not lost."""
+    from slicer_lite.base.files import need_writable
+
     path = path.expanduser()
     if not path.name or path.is_dir():
         raise ValueError(f"{path} is a folder: give the name of a file.")

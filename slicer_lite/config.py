@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, NamedTuple, get_args, get_type_hints
 
-import numpy as np
-
 # The input is not a knob: an encoder only understands the spectrograms that it was trained on.
 SAMPLE_RATE = 16_000  # Hz [R]
 WINDOW = 15_200  # samples, 0.95 s: what the encoder sees at once [R]
@@ -193,7 +191,7 @@ class Config:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, np.generic):  # such as a seed of np.arange
+            if hasattr(value, "item"):  # such as a seed of np.arange
                 value = value.item()
                 object.__setattr__(self, field.name, value)
             kind, allows, words = _rules()[field.name]

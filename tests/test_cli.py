@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 import slicer_lite as sl
-from slicer_lite import cli
 from slicer_lite.cli import main
 from slicer_lite.config import Config
 
@@ -59,19 +58,19 @@ def interrupt(*_, **__):
 
 
 def test_an_interruption_at_once_says_what_there_is(tones, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(cli, "make_sounds", interrupt)
+    monkeypatch.setattr("slicer_lite.sounds.make_sounds", interrupt)
     with pytest.raises(SystemExit) as ended:
         main(["make-sounds", "--out", str(tmp_path / "sounds")])
     assert ended.value.code == 130
     assert capsys.readouterr().err == "Interrupted.\n"
     task = ["lape", "run", "--weights", "tiny", "--data", str(tones), "--out", str(tmp_path / "lape")]
-    monkeypatch.setattr("slicer_lite.lape.commands.run_task", interrupt)
+    monkeypatch.setattr("slicer_lite.lape.run.run_task", interrupt)
     with pytest.raises(SystemExit):
         main(task)
     assert capsys.readouterr().err.startswith(
         "Interrupted: tasks that were finished are kept. To go on: slicer-lite lape run"
     )
-    monkeypatch.setattr(cli, "pretrain", interrupt)
+    monkeypatch.setattr("slicer_lite.training.pretrain.pretrain", interrupt)
     with pytest.raises(SystemExit):
         main(["pretrain", "--data", str(tones), "--out", str(tmp_path / "run"), *SMALL])
     said = capsys.readouterr().err
@@ -95,7 +94,7 @@ def test_of_torchruns_processes_one_speaks(tones, tmp_path, capsys, monkeypatch)
 
 
 def test_a_short_run_is_not_called_ill_at_its_end(tones, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(cli.health, "diagnose", lambda metrics: ["Ill: very."])
+    monkeypatch.setattr("slicer_lite.training.health.diagnose", lambda metrics: ["Ill: very."])
     main(["pretrain", "--data", str(tones), "--out", str(tmp_path / "run"), *SMALL])
     assert "Ill" not in capsys.readouterr().out
     main(["pretrain", "--data", str(tones), "--out", str(tmp_path / "long"), *SMALL[:-1], "50"])
@@ -172,7 +171,9 @@ def test_weights_that_are_not_there_leave_no_folder_behind(command, tmp_path, ca
 @pytest.mark.parametrize(("first", "last"), [("tiny", "paper"), ("paper", "tiny")])
 def test_of_two_presets_the_last_counts(monkeypatch, tmp_path, first, last):
     taken = []
-    monkeypatch.setattr("slicer_lite.cli.pretrain", lambda config, *_, **__: taken.append(config))
+    monkeypatch.setattr(
+        "slicer_lite.training.pretrain.pretrain", lambda config, *_, **__: taken.append(config)
+    )
     monkeypatch.setenv("RANK", "1")  # of several processes the first speaks of the run's end
     main(["pretrain", "--data", "x", "--out", str(tmp_path / "r"), "--preset", first, f"--preset={last}"])
     assert taken == [sl.preset(last)]
@@ -222,7 +223,9 @@ def test_results_are_written_also_where_the_terminal_lacks_their_letters(tones, 
 )
 def test_mistakes_are_found_before_the_work(mistake, said, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "load_clips", lambda *_, **__: pytest.fail("the work has begun"))
+    monkeypatch.setattr(
+        "slicer_lite.audio.store.load_clips", lambda *_, **__: pytest.fail("the work has begun")
+    )
     (tmp_path / "blocked").write_text("a file, no folder")
     with pytest.raises(SystemExit) as ended:
         main(["embed", "--data", "sounds", *mistake])
@@ -235,7 +238,9 @@ def test_a_folder_that_cannot_be_written_to_is_named_before_the_work(tmp_path, c
     def refuse(*_, **__):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(cli, "load_clips", lambda *_, **__: pytest.fail("the work has begun"))
+    monkeypatch.setattr(
+        "slicer_lite.audio.store.load_clips", lambda *_, **__: pytest.fail("the work has begun")
+    )
     monkeypatch.setattr("tempfile.TemporaryFile", refuse)
     with pytest.raises(SystemExit):
         main(["embed", "--data", "sounds", "--weights", "tiny", "--out", str(tmp_path / "e.npz")])

@@ -9,29 +9,17 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from slicer_lite.audio.store import Clips, load_clips
-from slicer_lite.base.files import need_writable, write_json
-from slicer_lite.explore.embed import set_statistics
-from slicer_lite.lape.checkpoints import load_audiontt
-from slicer_lite.lape.report import write_report
-from slicer_lite.lape.run import (
-    Baseline,
-    Protocol,
-    check_seeds,
-    heard_in_words,
-    heard_of_task,
-    is_result_of,
-    of_task,
-    run_task,
-)
-from slicer_lite.lape.tasks import TASKS, Task, find_tasks
-from slicer_lite.probe.evaluate import rows_of
-from slicer_lite.share.weights import LAPE_SUFFIXES, load
+from slicer_lite.lape.choices import Baseline, Protocol
 
+if TYPE_CHECKING:
+    from slicer_lite.audio.store import Clips
+    from slicer_lite.lape.tasks import Task
+
+# What carries a command out is imported when it runs: help and mistakes in what was typed need none of it.
 _LONGEST_NAME = 120  # bytes of a result's file name: every disk takes that, also while it is written
 
 
@@ -43,6 +31,8 @@ class ListTasks:
     """Show where in the code an error arose."""
 
     def run(self) -> None:
+        from slicer_lite.lape.tasks import TASKS
+
         for task in TASKS.values():
             clips = ", ".join(f"{name} {count:,}" for name, count in task.published.items())
             folds = f", {task.folds} folds" if task.folds > 1 else ""
@@ -64,6 +54,8 @@ class CheckTasks:
     """Show where in the code an error arose."""
 
     def run(self) -> None:
+        from slicer_lite.lape.tasks import find_tasks
+
         complete = [_complete(task, self.root) for task in find_tasks(self.tasks)]
         if not all(complete):
             sys.exit(1)
@@ -81,6 +73,8 @@ class DownloadTasks:
     """Show where in the code an error arose."""
 
     def run(self) -> None:
+        from slicer_lite.lape.tasks import find_tasks
+
         complete = []
         for task in find_tasks(self.tasks):
             if "all" in self.tasks and not task.archives:
@@ -123,6 +117,20 @@ class RunTasks:
     """Show where in the code an error arose."""
 
     def run(self) -> None:
+        from slicer_lite.base.files import need_writable, write_json
+        from slicer_lite.explore.embed import set_statistics
+        from slicer_lite.lape.checkpoints import load_audiontt
+        from slicer_lite.lape.run import (
+            check_seeds,
+            heard_in_words,
+            heard_of_task,
+            is_result_of,
+            of_task,
+            run_task,
+        )
+        from slicer_lite.probe.evaluate import rows_of
+        from slicer_lite.share.weights import LAPE_SUFFIXES, load
+
         if (self.root is None) == (self.data is None):
             raise ValueError("Give one of --root (LAPE's data sets) and --data (labelled clips of your own).")
         if not self.tasks:
@@ -201,6 +209,9 @@ class RunTasks:
 
     def _data(self) -> Iterator[tuple[str, Clips]]:
         """The name and the clips of each task."""
+        from slicer_lite.audio.store import load_clips
+        from slicer_lite.lape.tasks import find_tasks
+
         if self.data is not None:
             clips = load_clips(self.data, strict=self.strict, allow_outside=self.allow_outside)
             for task in clips.tasks if "all" in self.tasks else self.tasks:
@@ -234,6 +245,8 @@ class Report:
     """Show where in the code an error arose."""
 
     def run(self) -> None:
+        from slicer_lite.lape.report import write_report
+
         table, *others = write_report(self.results, self.out)
         print(table.read_text(encoding="utf-8"))
         print(f"Written: {', '.join(map(str, (table, *others)))}")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,7 @@ import slicer_lite
 from slicer_lite.audio.store import Clips
 from slicer_lite.base.device import choose_device
 from slicer_lite.base.files import parse_json
+from slicer_lite.lape.choices import Baseline, Protocol
 from slicer_lite.lape.tasks import TASKS
 from slicer_lite.method.encoder import Encoder, FrameEncoder
 from slicer_lite.probe import intervals
@@ -30,8 +31,6 @@ from slicer_lite.share.heard import Heard
 from slicer_lite.share.weights import untrained_encoder
 from slicer_lite.share.wrapped import fresh, kind_of
 
-Protocol = Literal["lape", "quick"]
-Baseline = Literal["majority", "mel", "untrained", "supervised"]
 TRAINED_ENCODER = "trained encoder"
 NAMES: dict[str, str] = {
     "supervised": "supervised",

@@ -820,9 +820,7 @@ def test_a_folder_for_results_that_cannot_be_written_to_is_named_before_the_work
         raise PermissionError("Permission denied")
 
     _, run = own
-    monkeypatch.setattr(
-        "slicer_lite.lape.commands.run_task", lambda *_, **__: pytest.fail("the work has begun")
-    )
+    monkeypatch.setattr("slicer_lite.lape.run.run_task", lambda *_, **__: pytest.fail("the work has begun"))
     monkeypatch.setattr("tempfile.TemporaryFile", refuse)
     with pytest.raises(SystemExit):
         run()
