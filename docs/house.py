@@ -79,11 +79,12 @@ def _name(path: Path, package: Path) -> str:
 ROW, TEXT, CELL, TOP = 38, 560, 30, 44
 STYLE = """
     .ground { fill: #ffffff } .room { fill: #f4f6f8; stroke: #c9d1d9 } .name { fill: #0b4f79; font-weight: bold }
-    .line, .label { fill: #333333 } .stair { fill: #0072b2 } .dot { fill: #d55e00 } .ring { fill: none; stroke: #d55e00; stroke-width: 2 }
-    .rail { stroke: #d0d7de; fill: none }
+    .line, .label { fill: #333333 } .stair { fill: #0072b2 } .dot { fill: #d55e00 }
+    .ring { fill: none; stroke: #d55e00; stroke-width: 2 } .rail { stroke: #d0d7de; fill: none }
     @media (prefers-color-scheme: dark) {
       .ground { fill: #0d1117 } .room { fill: #161b22; stroke: #3d444d } .name { fill: #79c0ff }
-      .line, .label { fill: #d1d7e0 } .stair { fill: #56b4e9 } .dot { fill: #ff9a52 } .ring { stroke: #ff9a52 } .rail { stroke: #30363d }
+      .line, .label { fill: #d1d7e0 } .stair { fill: #56b4e9 } .dot { fill: #ff9a52 }
+      .ring { stroke: #ff9a52 } .rail { stroke: #30363d }
     }
 """
 
@@ -136,7 +137,8 @@ def drawn(lines: dict[str, str], graph: dict[str, set[str]]) -> str:
         for name in order
     ]
     parts += [
-        f'<circle class="{"ring" if order.index(other) > order.index(name) else "dot"}" cx="{across(other):g}" cy="{down(name):g}" r="5">'
+        f'<circle class="{"ring" if across(other) > across(name) else "dot"}" '
+        f'cx="{across(other):g}" cy="{down(name):g}" r="5">'
         f"<title>{name} imports from {other}</title></circle>"
         for name, other in sorted(edges)
     ]
