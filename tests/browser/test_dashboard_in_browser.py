@@ -62,7 +62,7 @@ def test_what_went_wrong_is_said_in_the_dashboard(open_notebook):
         "    Dashboard().pretrain(config.replace(optimizer='sgd', learning_rate=1e9), clips, 'runs/broken')\n"
         "except FloatingPointError as error:\n"
         "    print(error)",
-        "poor = config.replace(optimizer='adamw', learning_rate=1e-3, weight_decay=900.0, instance_weight=0.0)\n"
+        "poor = config.replace(optimizer='adamw', learning_rate=1e-3, weight_decay=900.0)\n"
         "Dashboard().pretrain(poor, clips, 'runs/poor');",
         "Dashboard().pretrain(config, clips, 'runs/early', steps=2);",
     )
