@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from slicer_lite.base.on_demand import on_demand
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from slicer_lite import lape, probe
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from slicer_lite.sounds import make_sounds
     from slicer_lite.training.pretrain import pretrain
 
-_ROOMS = [
+_PARTS = [
     "audio",
     "base",
     "config",
@@ -48,7 +48,7 @@ _ROOMS = [
     "widgets",
 ]
 _HOMES = {
-    **{room: f"{room}:" for room in _ROOMS},
+    **{room: f"{room}:" for room in _PARTS},
     "Clips": "audio.store",
     "Config": "config",
     "Encoder": "method.encoder",

@@ -41,6 +41,7 @@ class Network(nn.Module):
 
     def __init__(self, config: Config, encoder: Callable[[], Any] | None = None):
         super().__init__()
+        self.is_audiontt = encoder is None
         audiontt = partial(Encoder, channels=config.channels, dim=config.dim, dropout=config.dropout)
         self.encoder: Any = (encoder or audiontt)()
 
@@ -88,7 +89,11 @@ class Method(nn.Module):
     def step(
         self, view1: Tensor, view2: Tensor, clips: Tensor | None = None
     ) -> tuple[dict[str, Tensor], tuple[Any, Any, Any, Any]]:
-        """`loss`, and what student and teacher said of both views, as `both` gives it."""
+        """`loss`, and what student and teacher said of both views, as `both` gives it.
+
+        On one GPU it is recorded at the fourth step and then replayed: what it does must hang on nothing but tensors,
+        which it changes in place.
+        """
 
     def both(self, view1: Tensor, view2: Tensor) -> tuple[Any, Any, Any, Any]:
         """What student and teacher say of both views: s1, s2, t1, t2. Before it speaks, the teacher moves.
@@ -108,11 +113,15 @@ class Method(nn.Module):
         """What health is measured of, from the answers that `step` gives: `(B, …)` each.
 
         `embedding`; `key` and `other_key`, of one view and of the other; `assignment`, where clusters are trained.
-        All are the teacher's. With one direction it hears view 2 alone: `other_key` is then the student's of view 1,
-        as in the loss (dropout included).
+        All are the teacher's, if there is one. With one direction it hears view 2 alone: `other_key` is then the
+        student's of view 1, as in the loss (dropout included).
         """
-        teacher, other = (t2, s1) if t1 is None else (t1, t2)
-        return {"embedding": teacher.embedding, "key": teacher.key, "other_key": other.key.detach()}
+        one, other = heard(s1, s2, t1, t2)
+        return {
+            "embedding": one.embedding.detach(),
+            "key": one.key.detach(),
+            "other_key": other.key.detach(),
+        }
 
     @torch.no_grad()
     def update_teacher(self) -> None:
@@ -121,6 +130,12 @@ class Method(nn.Module):
         teacher = [*self.teacher.parameters(), *running_statistics(self.teacher)]
         student = [*self.student.parameters(), *running_statistics(self.student)]
         torch._foreach_lerp_(teacher, student, 1 - self.config.teacher_momentum)
+
+
+def heard(s1: Any, s2: Any, t1: Any, t2: Any) -> tuple[Any, Any]:
+    """Two answers, one of each view: the teacher's where it was asked."""
+    one, other, *_ = [answer for answer in (t1, t2, s1, s2) if answer is not None]
+    return one, other
 
 
 def pairs(s1: Any, s2: Any, t1: Any, t2: Any) -> list[tuple[Any, Any]]:
@@ -135,6 +150,10 @@ def make_teacher(student: Network) -> Network:
         # It answers the same way each time: no dropout [ours].
         if isinstance(module, nn.modules.dropout._DropoutNd):  # of single values or of channels
             module.p = 0.0
+        if isinstance(
+            module, nn.MultiheadAttention | nn.RNNBase
+        ):  # (What a forward pass does by itself stays.)
+            module.dropout = 0.0
         # It normalises by the statistics of the batch, as in [M][R]; with momentum 0 it leaves its running
         # statistics alone, which are averaged like the weights instead (`update_teacher`) [ours].
         if isinstance(module, BatchNorm):

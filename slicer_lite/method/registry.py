@@ -38,8 +38,19 @@ def new_network(
 
 
 def name_of(method: MakesMethod) -> str:
-    """What a method of one's own is called in `config.json`."""
-    return str(getattr(method, "name", None) or getattr(method, "__name__", type(method).__name__))
+    """What a method of one's own is called in `config.json`: its own `name`, or that of the class or function.
+
+    Raises:
+        ValueError: it has none, or that of another method.
+    """
+    own = vars(method).get("name") if isinstance(method, type) else None
+    name = str(own or getattr(method, "__name__", "<lambda>"))
+    if name == "<lambda>" or METHODS.get(name, method) is not method:
+        raise ValueError(
+            f"method: {name} is no name of its own, by which the run could be told from others: give the class a "
+            "`name`, or write the function with def."
+        )
+    return name
 
 
 def panels_of(method: str | MakesMethod) -> tuple[Panel, ...]:

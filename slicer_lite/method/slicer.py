@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from slicer_lite.base import distributed
 from slicer_lite.config import Config
 from slicer_lite.method.losses import cluster_contrast, negative_entropy
-from slicer_lite.method.method import Panel
+from slicer_lite.method.method import Panel, heard
 from slicer_lite.method.moco import MoCo, MoCoNetwork
 
 
@@ -66,7 +66,7 @@ class SLICER(MoCo):
         """As of `Method`; of clusters that nothing trains nothing is said, since it would raise false alarms."""
         watched = super().watched(s1, s2, t1, t2)
         if self.config.cluster_weight:
-            watched["assignment"] = (t2 if t1 is None else t1).assignment
+            watched["assignment"] = heard(s1, s2, t1, t2)[0].assignment.detach()
         return watched
 
     def _losses(self, directions: list[tuple[Any, Any]], mask: Tensor) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ import json
 import reprlib
 import shlex
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,16 +69,27 @@ def save_weights(
     heard: Heard | None = None,
 ) -> None:
     """Write weights as one file of tensors and their description; see `slicer_lite.base.files.write_durably`."""
-    tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    tensors = apart(network.state_dict())
     if centroids is not None:
         tensors["centroids"] = centroids.detach().cpu().contiguous()
     about = {"format": _FORMAT, "version": slicer_lite.__version__, "step": step, "config": config.to_dict()}
     if heard is not None:
         about["heard"] = heard.to_dict()
-    if not isinstance(network.encoder, Encoder):
+    if not network.is_audiontt:
         about["encoder"] = kind_of(network.encoder)
     # One entry: safetensors writes several in no fixed order, and equal weights should be equal files.
     write_durably(path, safetensors.torch.save(tensors, {_ABOUT: json.dumps(about)}))
+
+
+def apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors as safetensors takes them: on the CPU, contiguous, each with its own memory (weights may be tied)."""
+    taken: set[int] = set()
+    ready = {}
+    for name, value in tensors.items():
+        value = value.detach().cpu().contiguous()
+        ready[name] = value.clone() if value.untyped_storage().data_ptr() in taken else value
+        taken.add(value.untyped_storage().data_ptr())
+    return ready
 
 
 def load(
@@ -223,15 +235,8 @@ def _check_shapes(
     Raises:
         ValueError: names the first that are missing, of another shape or kind, or too many.
     """
-    makes = makes_encoder(encoder)
-
-    def real() -> FrameEncoder:  # what the user gives may not know how to be of shapes alone
-        assert makes is not None
-        with torch.device("cpu"):
-            return makes()
-
-    with torch.device("meta"):  # a network of shapes alone, which takes no memory, whatever its size
-        tensors = new_network(config, method, makes and real).state_dict()
+    with seeded(0), torch.device("meta"):  # of shapes alone, which take no memory, whatever their size
+        tensors = new_network(config, method, makes_encoder(encoder)).state_dict()
     names = list(file.keys())
     if "centroids" in names:
         tensors["centroids"] = torch.empty(config.mix_centroids, N_MELS, device="meta")
@@ -283,8 +288,10 @@ def load_finished(
     return found if found.step == found.config.steps else None
 
 
-def load_encoder(source: str | Path) -> Encoder:
-    """The encoder of `load(source)`, in evaluation mode, with the statistics of its training data.
+def load_encoder(
+    source: str | Path, method: MakesMethod | None = None, encoder: MakesEncoder | None = None
+) -> FrameEncoder:
+    """The encoder of `load(source, method, encoder)`, in evaluation mode, with the statistics of its training data.
 
     It is frozen: its weights have `requires_grad = False`. To fine-tune it, let them learn, and batch norms and
     dropout behave as in training:
@@ -293,7 +300,7 @@ def load_encoder(source: str | Path) -> Encoder:
         frames = encoder(encoder.standardise(sl.LogMel()(waveforms)))  # (B, S) -> (B, T', dim)
         embeddings = encoder.pool(frames)  # (B, dim), with gradients; `sl.embed` gives none
     """
-    return load(source).encoder
+    return load(source, method, encoder).encoder
 
 
 def untrained_encoder(like: FrameEncoder, seed: int = 0) -> FrameEncoder:

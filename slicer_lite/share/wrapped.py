@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -61,14 +60,30 @@ def as_encoder(source: nn.Module | Callable[[], nn.Module]) -> FrameEncoder:
         )
     encoder = module if isinstance(module, FrameEncoder) else Wrapped(module, dim)
     _try(encoder, name)
-    if encoder.factory is None:
-        encoder.factory = factory
+    encoder.factory = factory or encoder.factory
     return encoder
 
 
 def makes_encoder(source: Callable[[], Any] | None) -> Callable[[], FrameEncoder] | None:
-    """What makes a method's encoder, of the user's own class or function; None for AudioNTT."""
-    return None if source is None else partial(as_encoder, source)
+    """What makes a method's encoder, of the user's own class or function; None for AudioNTT.
+
+    Raises:
+        ValueError: it is a module: student, teacher and baselines need networks of their own.
+    """
+    if isinstance(source, nn.Module):
+        raise ValueError(
+            f"encoder: got a {type(source).__name__}, of which every run would change the same weights: give the "
+            "class or function that makes it."
+        )
+
+    if source is None:
+        return None
+
+    def make() -> FrameEncoder:
+        with torch.device("cpu"):  # the user's code may not know how to be of shapes alone
+            return as_encoder(source)
+
+    return make
 
 
 def kind_of(encoder: FrameEncoder) -> str:

@@ -16,6 +16,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from slicer_lite.base.files import write_durably
+from slicer_lite.share.weights import apart
 
 KEPT = 2  # checkpoints
 _DAMAGED = "damaged-"
@@ -42,8 +43,7 @@ def save_checkpoint(
         about: what else is to be known of it, as JSON can hold it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {k: v.detach().cpu().contiguous() for k, v in state.items()}
-    content = safetensors.torch.save(tensors, {_ABOUT: json.dumps(about or {})})
+    content = safetensors.torch.save(apart(state), {_ABOUT: json.dumps(about or {})})
     name = f"step-{step:08d}-{hashlib.sha256(content).hexdigest()}.safetensors"
     write_durably(folder / name, content)
     for _, old in _found(folder)[:-KEPT]:

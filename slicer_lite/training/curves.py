@@ -32,6 +32,9 @@ def curves(run_dir: str | Path) -> Figure:
         axes.set_xlim(0, max([1, *(line["step"] for line in lines)]))
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.spines[["top", "right"]].set_visible(False)
-        high = None if panel.high is None else panel.low + 1.05 * (panel.high - (panel.low or 0))  # type: ignore[operator]
-        axes.set_ylim(panel.low, high)
+        if panel.high is None:
+            axes.set_ylim(panel.low, None)
+        else:
+            low = panel.low or 0.0
+            axes.set_ylim(low, low + 1.05 * (panel.high - low))
     return figure

@@ -42,15 +42,20 @@ class Need:
         return self.held + batch_size * self.clip
 
 
-def check(config: Config, device: torch.device, makes_model: MakesModel = None) -> None:
+def check(config: Config, device: torch.device, makes_model: MakesModel = None) -> int | None:
     """Refuse settings that cannot fit, before the first step. Without psutil, CPUs are not looked at.
+
+    All processes of a run call it together: the estimate is a step, of which some exchange messages.
+
+    Returns:
+        bytes that stay free beside a step; None where that cannot be told.
 
     Raises:
         ValueError: a step needs more than is free; says how many clips a batch would do.
     """
     room = available(device)
     if room is None:
-        return
+        return None
     held = _held(config, makes_model)
     if held > room:
         raise ValueError(
@@ -69,19 +74,15 @@ def check(config: Config, device: torch.device, makes_model: MakesModel = None) 
             f"A step with batch_size = {config.batch_size} needs about {_gigabytes(need.of(mine))}, and "
             f"{_gigabytes(room)} are free on {device}. {smaller}"
         )
+    return room - need.of(mine)
 
 
-def has_room_for_sound(
-    config: Config, device: torch.device, sound: int, makes_model: MakesModel = None
-) -> bool:
+def has_room_for_sound(device: torch.device, sound: int, spare: int | None) -> bool:
     """Whether so many bytes of sound can stay on a device: at most a quarter of what is free, and beside a step.
 
-    To be asked before the networks are there.
+    To be asked before the networks are there; `spare` is of `check`.
     """
-    room = available(device)
-    if room is None or sound >= _SOUND * room:
-        return False
-    return sound + estimate(config, device, makes_model).of(config.batch_size // distributed.size()) <= room
+    return spare is not None and sound <= spare and sound < _SOUND * (available(device) or 0)
 
 
 def estimate(config: Config, device: torch.device, makes_model: MakesModel = None) -> Need:
@@ -122,7 +123,7 @@ def explained(config: Config, device: torch.device) -> Iterator[None]:
 
 def _held(config: Config, makes_model: MakesModel = None) -> int:
     """Bytes of weights, gradients, optimiser state, buffers and k-mix's memory, without making any of them."""
-    with torch.device("meta"):
+    with seeded(0), torch.device("meta"):
         model = (makes_model or partial(new_method, config))()
     of_matrix, of_vector = _STATES[config.optimizer]
     weights = 0

@@ -13,10 +13,9 @@ from slicer_lite.base.device import in_double
 
 SETTLED = 50  # steps before which a network that has just begun is not called ill
 # Where a number becomes a warning; all [ours], seen in runs that were broken on purpose.
-_LOW_ENTROPY = (
-    0.5  # of the clusters' use, as a share of the largest possible. (How many clusters are some clip's
-)
-# first choice tells nothing by itself: while all shares are alike, as at the beginning, a hair decides.)
+# How many clusters are some clip's first choice tells nothing by itself: while all shares are alike, as at the
+# beginning, a hair decides.
+_LOW_ENTROPY = 0.5  # of the clusters' use, as a share of the largest possible
 _LOW_RANK = 0.02  # RankMe as a share of the largest possible …
 _FEW_DIMENSIONS = 3  # … and in any case: small healthy networks have 4 and more, collapsed ones 1 to 2
 _STILL = 1e-6  # share of its way to the student that the teacher goes in a step
@@ -137,10 +136,14 @@ def diagnose(health: Mapping[str, float]) -> list[str]:
     """
     said = []
     if health.get("cluster_entropy", 1.0) < _LOW_ENTROPY:
+        used = (
+            f"; {health['clusters_used']:.0%} are any clip's first choice"
+            if "clusters_used" in health
+            else ""
+        )
         said.append(
-            f"Cluster collapse: a few clusters have nearly all clips ({health['clusters_used']:.0%} are any clip's "
-            f"first choice; the entropy of their use is {health['cluster_entropy']:.0%} of the largest). "
-            "Raise entropy_weight, or lower learning_rate."
+            "Cluster collapse: a few clusters have nearly all clips (the entropy of their use is "
+            f"{health['cluster_entropy']:.0%} of the largest{used}). Raise entropy_weight, or lower learning_rate."
         )
     rank, largest = health.get("rank"), health.get("largest_rank")
     if rank is not None and largest and rank < max(_LOW_RANK * largest, min(_FEW_DIMENSIONS, largest / 2)):

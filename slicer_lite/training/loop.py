@@ -84,6 +84,7 @@ class Training:
 
     Args:
         makes_model: makes the method with fresh weights; by default that of the settings.
+        spare: bytes of the device that are free beside a step; see `footprint.check`.
     """
 
     def __init__(
@@ -94,13 +95,14 @@ class Training:
         device: torch.device,
         compile: bool = False,
         makes_model: footprint.MakesModel = None,
+        spare: int | None = None,
     ):
         self.config, self.clips, self.run_dir, self.device = config, clips, run, device
         self.made_with = run_folder.made_with(config, device, compile)
         # The first process writes the weights.
         self.heard = Heard.of(clips) if distributed.rank() == 0 else None
         # Sound that takes little of a GPU's memory stays there: cutting windows then costs no time of the CPU's.
-        if device.type == "cuda" and footprint.has_room_for_sound(config, device, clips.nbytes, makes_model):
+        if device.type == "cuda" and footprint.has_room_for_sound(device, clips.nbytes, spare):
             self.clips = clips.on(device)
         with seeded(generator(config.seed, 0, "weights").initial_seed()):
             self.model = (makes_model or partial(new_method, config))().to(device)
@@ -120,7 +122,7 @@ class Training:
             self.views = TwoViews(
                 config, views["mean"].item(), views["deviation"].item(), views.get("mixer.centroids")
             ).to(device)
-            # (Checkpoints of the first edition hold k-mix's memory, too.)
+            # (Checkpoints of version 0.1 hold k-mix's memory, too.)
             load_into(self.views, {name: views[name] for name in self.views.state_dict() if name in views})
             load_into(self.model, without_prefix("model", state))
             self.optimizer = self._optimizer()
@@ -150,7 +152,7 @@ class Training:
     def _remember(self) -> None:
         """Fill k-mix's memory, of a run that goes on, with the inputs of its last steps: the same bits as then."""
         mixer, size = self.views.mixer, self.config.batch_size
-        if mixer is None:
+        if mixer is None or self.step >= self.config.steps:
             return
         first = max(self.step - math.ceil(len(mixer.memory) / size), 0)
         mixer.pushed.fill_(first * size)
@@ -285,7 +287,10 @@ class Pace:
         self._waited = training.waited  # seconds, until then
 
     def of(self, metrics: dict[str, float]) -> dict[str, float]:
-        """`seconds` since the beginning, `clips_per_second`, and `waiting`, a share of the time since last time."""
+        """`seconds` since the beginning, `clips_per_second`, and `waiting`.
+
+        That is a share of the time since health was last measured.
+        """
         now, waited = time.perf_counter(), self._training.waited
         done = (self._training.step - self._first) * self._training.config.batch_size
         pace = {

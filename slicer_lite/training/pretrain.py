@@ -22,7 +22,7 @@ from slicer_lite.base.files import write_durably
 from slicer_lite.config import Config
 from slicer_lite.method.registry import MakesEncoder, MakesMethod, name_of, new_method, panels_of
 from slicer_lite.share.weights import WEIGHTS, Pretrained, load, load_finished
-from slicer_lite.share.wrapped import makes_encoder
+from slicer_lite.share.wrapped import fresh, kind_of, makes_encoder
 from slicer_lite.training import curves, footprint, run_folder, watchers
 from slicer_lite.training.loop import Training, train
 
@@ -59,8 +59,8 @@ def pretrain(
         steps: instead of `config.steps`.
         device: `auto`, `cpu`, `cuda` or `mps`.
         progress: show a bar.
-        on_step: called with each step's metrics, and its `clips_per_second` and `waiting` (the share of the
-            time that went into waiting for clips); may stop the run by setting `stop`.
+        on_step: called with each step's metrics, and its `seconds`, `clips_per_second` and `waiting` (the share of
+            the time that went into waiting for clips); may stop the run by setting `stop`.
         stop: once set, the run finishes its step, saves, and returns.
         tensorboard: keep the metrics as TensorBoard's events too, in the run's folder `tensorboard/`.
         compile: join the networks' operations by `torch.compile` first, which takes a GPU half a minute and makes
@@ -80,6 +80,8 @@ def pretrain(
         ValueError: settings or clips that cannot work, or a folder that holds another run, or one that has lost its
             checkpoints before its end.
         BlockingIOError: another process is training in this folder.
+        OSError: the folder cannot be written to, or its disk has no locks.
+        ConnectionError: another process of the run has ended.
         FloatingPointError: the loss is not finite; the last good state is kept.
         MemoryError: the device's memory is full, though the estimate before the first step did not say so.
         ModuleNotFoundError: TensorBoard is wanted and not installed.
@@ -89,27 +91,29 @@ def pretrain(
         config = config.replace(steps=steps)
     if method is not None:
         config = config.replace(method=name_of(method))
+    makes = makes_encoder(encoder)
+    kind = "AudioNTT" if makes is None else kind_of(fresh(makes()))  # two: it has to make new ones
     if tensorboard:
         run_folder.need_tensorboard()
     if compile and choose_device(device).type != "cuda":
         raise ValueError("compile (--compile) is for CUDA GPUs: leave it out on this device.")
-    makes_model = partial(new_method, config, method, makes_encoder(encoder))
+    makes_model = partial(new_method, config, method, makes)
     with distributed.processes(choose_device(device)) as where, footprint.explained(config, where):
         with distributed.first_alone():
             shown = progress and distributed.rank() == 0
             chosen = load_clips(clips, strict, allow_outside, shown).for_pretraining()
         _check(config, chosen)
-        footprint.check(config, where, makes_model)
+        spare = footprint.check(config, where, makes_model)
         run = Path(run_dir).expanduser()
         run_folder.make(run)
         asked = stop or threading.Event()
         with run_folder.locked(run), _interrupts() as interrupted:
             with distributed.first_alone():
                 means = run_folder.made_with(config, where, compile)
-                run_folder.claim(run, config, chosen, means, panels_of(method or config.method))
+                run_folder.claim(run, config, chosen, means, panels_of(method or config.method), kind)
                 if (finished := _finished(run, method, encoder)) is not None:
                     return finished
-                training = Training(config, chosen, run, where, compile, makes_model)
+                training = Training(config, chosen, run, where, compile, makes_model, spare)
             training.join()
             watching = watchers.usual(training, on_step, progress, tensorboard, checkpoint_seconds)
             with keep_freed_blocks(where, trains_in_bf16(config, where)):

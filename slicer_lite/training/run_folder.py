@@ -90,7 +90,12 @@ def locked(run: Path) -> Iterator[None]:
 
 
 def claim(
-    run: Path, config: Config, clips: Clips, means: Mapping[str, str | int], panels: Sequence[Panel] = ()
+    run: Path,
+    config: Config,
+    clips: Clips,
+    means: Mapping[str, str | int],
+    panels: Sequence[Panel] = (),
+    encoder: str = "AudioNTT",
 ) -> None:
     """Make the folder this run's by writing `config.json`, or see that it is.
 
@@ -101,13 +106,18 @@ def claim(
     Args:
         means: of `made_with`, to be noted.
         panels: what is to be drawn of the run, to be noted.
+        encoder: what kind of network it is.
 
     Raises:
         ValueError: the folder holds other things, or a run with other settings or clips; or another machine's
             first process does not see this folder.
     """
     path = run / "config.json"
-    mine = {"config": config.to_dict(), "clips": {"number": len(clips), "fingerprint": clips.fingerprint()}}
+    mine = {
+        "config": config.to_dict(),
+        "encoder": encoder,
+        "clips": {"number": len(clips), "fingerprint": clips.fingerprint()},
+    }
     there = {p.name for p in run.iterdir() if not hidden(p.name)}
     if path.name in there:
         different = _different(path, mine)
@@ -143,7 +153,7 @@ def read_panels(run_dir: str | Path) -> tuple[Panel, ...]:
         noted = parse_json(path.read_text()) if path.exists() else {}
         if "panels" in noted:
             return tuple(Panel(**panel) for panel in noted["panels"])
-        return panels_of(str(noted.get("config", {}).get("method")))  # a run of the first edition
+        return panels_of(str(noted.get("config", {}).get("method")))  # a run of version 0.1
     except (ValueError, TypeError, AttributeError):
         raise ValueError(f"{path} is damaged: nothing says what to draw of this run.") from None
 
@@ -202,11 +212,16 @@ def _different(path: Path, mine: Mapping[str, Any]) -> list[str]:
         before = {
             **Config().to_dict(),
             **theirs["config"],
+            "encoder": theirs.get("encoder", "AudioNTT"),
             **{f"clips.{k}": v for k, v in theirs["clips"].items()},
         }
     except (ValueError, KeyError, TypeError, AttributeError):  # ValueError: neither JSON nor text
         raise ValueError(f"{path} is damaged: use another folder for a new run.") from None
-    now = {**mine["config"], **{f"clips.{k}": v for k, v in mine["clips"].items()}}
+    now = {
+        **mine["config"],
+        "encoder": mine["encoder"],
+        **{f"clips.{k}": v for k, v in mine["clips"].items()},
+    }
     return [
         f"{name}: {before.get(name)!r} there, {now.get(name)!r} here"
         for name in {**before, **now}

@@ -32,7 +32,14 @@ def usual(
     log = Logging(training, tensorboard)
     bar = Bar(training, progress)
     told = [Caller(on_step)] if on_step is not None else []
-    return [log, Snapshots(training), bar, Doctor(bar), *told, Checkpoints(training, log, checkpoint_seconds)]
+    return [
+        log,
+        Snapshots(training),
+        bar,
+        Monitor(bar),
+        *told,
+        Checkpoints(training, log, checkpoint_seconds),
+    ]
 
 
 class Logging(Watcher):
@@ -98,7 +105,7 @@ class Bar(Watcher):
         self._bar.close()
 
 
-class Doctor(Watcher):
+class Monitor(Watcher):
     """Says what looks wrong with the run's health, each illness once until it is over."""
 
     def __init__(self, bar: Bar):

@@ -39,7 +39,7 @@ def test_without_jaxtyping_all_is_there():
     code = (
         "import sys; sys.modules.update(jaxtyping=None, beartype=None)\n"
         "import torch\n"
-        "from slicer_lite.method import crop, encoder, kmix, logmel, losses, views, wrapped\n"
+        "from slicer_lite.method import crop, encoder, kmix, logmel, losses, registry, views\n"
         "assert encoder.Encoder(channels=2, dim=4)(torch.ones(2, 1, 64, 96)).shape == (2, 12, 4)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=300)

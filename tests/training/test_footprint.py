@@ -23,7 +23,7 @@ CHILD = """
 import resource, sys, numpy as np, torch
 from pathlib import Path
 import slicer_lite as sl
-from slicer_lite import memory
+from slicer_lite.training import footprint
 from slicer_lite.method.slicer import SLICER
 from slicer_lite.training.loop import Training
 
@@ -45,7 +45,7 @@ clips = sl.Clips.from_waveforms(np.random.default_rng(0).uniform(-0.3, 0.3, (64,
 two_steps(config.replace(channels=2, dim=4, queue=4, mix_memory=2, batch_size=2), sys.argv[4])  # loads libraries
 before = peak()
 two_steps(config, sys.argv[4])
-estimate = memory.estimate(config, torch.device("cpu"))
+estimate = footprint.estimate(config, torch.device("cpu"))
 print(estimate.of(config.batch_size), peak() - before)
 """
 
@@ -246,12 +246,14 @@ def test_a_batch_that_a_container_has_no_room_for_is_refused(minute, monkeypatch
 def test_sound_stays_on_a_gpu_beside_a_step_only(minute, monkeypatch, batch, sound, stays):
     need = footprint.estimate(minute, CPU)
     monkeypatch.setattr(footprint, "available", lambda device: need.of(8) + 1000)
-    assert footprint.has_room_for_sound(minute.replace(batch_size=batch), CPU, sound) == stays
+    spare = footprint.check(minute.replace(batch_size=batch), CPU)
+    assert footprint.has_room_for_sound(CPU, sound, spare) == stays
     monkeypatch.setattr(footprint, "available", lambda device: 100 * need.of(8))
-    assert footprint.has_room_for_sound(minute, CPU, 24 * need.of(8))
-    assert not footprint.has_room_for_sound(minute, CPU, 25 * need.of(8))
+    spare = footprint.check(minute, CPU)
+    assert footprint.has_room_for_sound(CPU, 24 * need.of(8), spare)
+    assert not footprint.has_room_for_sound(CPU, 25 * need.of(8), spare)
     monkeypatch.setattr(footprint, "available", lambda device: None)
-    assert not footprint.has_room_for_sound(minute, CPU, 1)
+    assert not footprint.has_room_for_sound(CPU, 1, footprint.check(minute, CPU))
 
 
 def test_an_estimate_does_not_change_what_another_thread_draws(minute, monkeypatch):

@@ -70,8 +70,9 @@ def test_the_teachers_pace_is_what_the_momentum_leaves(minute, momentum):
     [
         (
             {"clusters_used": 0.02, "cluster_entropy": 0.2},
-            "Cluster collapse: a few clusters have nearly all clips (2% are any clip's first choice",
+            "Cluster collapse: a few clusters have nearly all clips (the entropy of their use is 20% of",
         ),
+        ({"cluster_entropy": 0.1}, "Cluster collapse: a few clusters have nearly all clips"),
         ({"rank": 4.0, "largest_rank": 256.0}, "Dimensional collapse: the embeddings fill about 4 of 256"),
         ({"rank": 2.0, "largest_rank": 16.0}, "Dimensional collapse: the embeddings fill about 2 of 16"),
         ({"waiting": 0.62}, "Stalled loader: 62% of the time"),
