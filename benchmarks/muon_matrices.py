@@ -3,8 +3,8 @@
     python benchmarks/muon_matrices.py --data FOLDER [--seeds 3] [--steps 200] [--out FILE]
 
 As published, the first layer and the last ones are AdamW's: here the first convolution, which has one channel of
-input, and the last layers of both heads. Both ways are trained with the same seeds and probed inside the train split, as
-choose.py does; the test split is not touched. What the file already has is not done again.
+input, and the last layers of both heads. Both ways are trained with the same seeds and probed inside the train split,
+as choose.py does; the test split is not touched. What the file already has is not done again.
 """
 
 import tempfile
