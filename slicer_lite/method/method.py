@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from slicer_lite.base.shapes import Float, Int
 from slicer_lite.config import Config
 from slicer_lite.method.encoder import Encoder
 
@@ -68,7 +69,12 @@ class Method(nn.Module):
         self.student = self.network(config, encoder)
         self.teacher: Network | None = None  # methods that have one make it
 
-    def loss(self, view1: Tensor, view2: Tensor, clips: Tensor | None = None) -> dict[str, Tensor]:
+    def loss(
+        self,
+        view1: Float[Tensor, "B 1 F T"],
+        view2: Float[Tensor, "B 1 F T"],
+        clips: Int[Tensor, " B"] | None = None,
+    ) -> dict[str, Tensor]:
         """One step of the method on two views of a batch.
 
         In training mode a teacher first moves towards the student, once, and after the losses are computed a queue

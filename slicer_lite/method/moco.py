@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from slicer_lite.base import distributed
+from slicer_lite.base.shapes import Float, Int
 from slicer_lite.config import Config
 from slicer_lite.method.losses import info_nce
 from slicer_lite.method.method import Method, Network, Panel, make_teacher, pairs
@@ -42,8 +43,8 @@ class MoCoNetwork(Network):
         embedding = self.encoder.pool(self.encoder(lms))
         return MoCoOutputs(embedding, self.key(embedding))
 
-    def key(self, embedding: Tensor) -> Tensor:
-        """The instance head's answer, of unit length: `(B, dim)` -> `(B, projection_dim)`."""
+    def key(self, embedding: Float[Tensor, "N dim"]) -> Float[Tensor, "N projection"]:
+        """The instance head's answer, of unit length."""
         # In single precision: the losses are sensitive to its last digits.
         return normalize(self.instance_head(embedding).float(), dim=1)
 
@@ -110,7 +111,7 @@ class MoCo(Method):
         self.queue_clip[place[last]] = clips[last]
 
 
-def named(clips: Tensor) -> Tensor:
+def named(clips: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
     """The ids of clips as the queue keeps them: a negative one, since those mean something there, without its sign.
 
     -1 becomes 2**63 - 1, and so on; without a look at the numbers, which a GPU's step cannot wait for.

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from slicer_lite.base import distributed
+from slicer_lite.base.shapes import Float
 from slicer_lite.config import Config
 from slicer_lite.method.losses import cluster_contrast, negative_entropy
 from slicer_lite.method.method import Panel, heard
@@ -38,8 +39,8 @@ class SLICERNetwork(MoCoNetwork):
         embedding = self.encoder.pool(self.encoder(lms))
         return SLICEROutputs(embedding, self.key(embedding), self.assign(embedding))
 
-    def assign(self, embedding: Tensor) -> Tensor:
-        """Soft assignment of embeddings to clusters: `(N, dim)` -> `(N, M)`."""
+    def assign(self, embedding: Float[Tensor, "N dim"]) -> Float[Tensor, "N M"]:
+        """Soft assignment of embeddings to clusters: rows sum to 1."""
         return self.cluster_head(embedding).float().softmax(1)
 
 
