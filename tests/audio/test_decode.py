@@ -28,7 +28,7 @@ from slicer_lite.audio.decode import (
 )
 from slicer_lite.audio.table import MEDIA_SUFFIXES
 
-CASES = Path(__file__).parents[2] / "shared" / "cases"
+CASES = Path(__file__).parents[3] / "shared" / "cases"
 
 
 def tone(pitch=440.0, seconds=2.0, rate=16_000, level=0.3):
