@@ -14,7 +14,7 @@ from slicer_lite.method.fast import InputBlock
 
 
 class FrameEncoder(nn.Module):
-    """What all encoders have in common: AudioNTT is one, and `as_encoder` (share/wrapped.py) makes one of any network.
+    """What all encoders have in common: `as_encoder` (share/wrapped.py) makes one of any network.
 
     Shape: standardised log-mels `(B, 1, F, T)` -> frame embeddings `(B, T', dim)`.
 
